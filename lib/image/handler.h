@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * lunkit's handler interface, version 1.
+ *
+ * A handler serves one kind of image (raw, qcow2, …). It is a shared object "NAME.so" in lunkit's handler directory that exports one
+ * function, lunkit_handler_entry(), made by LUNKIT_HANDLER(); that function returns the handler's struct lunkit_handler. This header is
+ * all that is needed to write one: build it with
+ *
+ *     cc -std=gnu17 -shared -fPIC -o NAME.so NAME.c
+ *
+ * and do not link it to anything of lunkit's: the functions below come from the program that loads the handler.
+ *
+ * Process and thread. Handlers are loaded by lunkit-worker only: one process for each image in use, which has given up all rights
+ * before it calls open(). A handler sees one thread and needs no lock; every member below is called on it, and every function below
+ * must be called on it. There is no right to open files, sockets or programs: ask for files with lunkit_file_open().
+ *
+ * Units. Offsets, lengths, sizes and alignments are bytes (uint64_t) unless a name says otherwise. Times are nanoseconds.
+ *
+ * Errors. A function that returns int returns 0 or a negative errno. Where it takes a struct lunkit_error and fails, it has set it with
+ * lunkit_error_set(): the message says what failed, for which image and why, the hint says what to do. What the initiator sees for the
+ * result of a request:
+ *     -ENOSPC, -EDQUOT     SPACE ALLOCATION FAILED WRITE PROTECT (07/27/07)
+ *     -EROFS, -EPERM       WRITE PROTECTED (07/27/00)
+ *     -ETIMEDOUT, -ENOTCONN, -ESHUTDOWN   LOGICAL UNIT NOT READY (02/04/01), which initiators retry
+ *     -EAGAIN, -EBUSY, -ENOMEM   status BUSY, which initiators retry
+ *     -EIO, -ENODATA, -EILSEQ    MEDIUM ERROR (03/11/00 for reads, 03/0C/00 for writes)
+ *     -EOPNOTSUPP          INVALID COMMAND OPERATION CODE (05/20/00), where the core can't emulate the operation
+ *     any other            HARDWARE ERROR, INTERNAL TARGET FAILURE (04/44/00)
+ *
+ * Growing the interface. Members are only ever appended to these structs. struct_size says how many of them the handler knows; the core
+ * takes what lies beyond as zero, so that a handler built against an older header keeps working.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LUNKIT_HANDLER_INTERFACE 1u
+
+/* ---- requests ---------------------------------------------------------------------------------------------------------------------- */
+
+enum lunkit_op {
+	LUNKIT_READ,	     /* fill iov from [offset, offset + length) */
+	LUNKIT_WRITE,	     /* store iov there */
+	LUNKIT_FLUSH,	     /* make durable every write that has completed before this request was submitted */
+	LUNKIT_DISCARD,	     /* the range's content is no longer needed; a hint, partial work is success */
+	LUNKIT_WRITE_ZEROES, /* the range reads as zeros afterwards */
+	LUNKIT_EXTENTS,	     /* describe the range: fill extents and extent_count */
+};
+#define LUNKIT_OP_COUNT 6
+
+/* WRITE, WRITE_ZEROES: durable before it completes. Sent only to a handler whose limits say LUNKIT_CAN_FUA; else the core flushes. */
+#define LUNKIT_REQUEST_FUA 1u
+/* WRITE_ZEROES: storage may be given back as long as the range reads as zeros. Without it, storage stays or becomes allocated. */
+#define LUNKIT_REQUEST_MAY_DISCARD 2u
+
+#define LUNKIT_EXTENT_ALLOCATED 1u /* storage is allocated for it */
+#define LUNKIT_EXTENT_ZERO 2u	   /* it is known to read as zeros */
+struct lunkit_extent {
+	uint64_t offset, length;
+	unsigned flags; /* LUNKIT_EXTENT_*; neither flag: a hole whose content comes from elsewhere (a backing file) */
+};
+
+/*
+ * One request. The core owns the struct and the memory that it points to; both stay as they are until the handler calls
+ * lunkit_request_done(), exactly once a request, from within submit() or later. After that call the handler must not touch the request.
+ * Requests may complete in any order. Requests in flight may overlap; then any order is right.
+ *
+ * The core has checked: the range lies within the image, offset and length are multiples of limits.request_alignment, iov holds exactly
+ * length bytes in at most limits.max_iov entries that are aligned to limits.memory_alignment, length is at most the limit for the operation,
+ * flags are known, and the image is not read-only for an operation that writes.
+ */
+struct lunkit_request {
+	enum lunkit_op op;
+	unsigned flags; /* LUNKIT_REQUEST_* */
+	uint64_t offset, length;
+	const struct iovec *iov; /* READ and WRITE. Guest memory: another writer may change it at any time, so never parse it twice. */
+	unsigned iov_count;
+	unsigned extent_capacity; /* EXTENTS: room in extents, at least 1 */
+	unsigned
+		extent_count; /* EXTENTS: how many the handler filled. They start at offset, touch, and cover length or as far as room went. */
+	struct lunkit_extent *extents;
+	void *memory; /* lunkit_handler.request_size bytes for the handler, aligned for any type; content is undefined at submit */
+};
+
+void lunkit_request_done(struct lunkit_request *request, int result);
+
+/* ---- limits ------------------------------------------------------------------------------------------------------------------------ */
+
+#define LUNKIT_CAN_DISCARD 1u
+#define LUNKIT_CAN_WRITE_ZEROES 2u /* else the core writes zeros */
+#define LUNKIT_CAN_FUA 4u	   /* else the core sends FLUSH after the write */
+#define LUNKIT_CAN_EXTENTS 8u	   /* else the core answers "all allocated" */
+#define LUNKIT_DISCARD_ZEROES 16u  /* what DISCARD released reads as zeros */
+#define LUNKIT_READ_ONLY 32u	   /* the image can't be written, however it was opened */
+#define LUNKIT_ROTATIONAL 64u	   /* the medium seeks */
+#define LUNKIT_NEEDS_FLUSH 128u	   /* completed writes may be volatile until FLUSH; else FLUSH is answered by the core */
+
+/* Filled by limits(); 0 means "no opinion", and the core uses the default in brackets. */
+struct lunkit_limits {
+	uint64_t size;		      /* the virtual size, a multiple of request_alignment */
+	unsigned flags;		      /* LUNKIT_CAN_*, … */
+	unsigned block_size;	      /* logical block size that the initiator should see: 512 or 4096 [512] */
+	unsigned physical_block_size; /* smallest unit written without read-modify-write, a power of two [block_size] */
+	unsigned request_alignment;   /* offset and length of requests, a power of two up to 64 KiB [1]; the core bounces what is not */
+	unsigned memory_alignment; /* address and length of each iov entry, a power of two up to 64 KiB [1]; the core bounces what is not */
+	unsigned max_iov;	   /* entries of iov [1024] */
+	uint64_t max_transfer;	   /* READ, WRITE [none] */
+	uint64_t optimal_transfer; /* what the initiator should aim at [none] */
+	uint64_t max_discard;	   /* DISCARD [none] */
+	uint64_t discard_granularity; /* smaller discards do nothing [block_size] */
+	uint64_t max_write_zeroes;    /* WRITE_ZEROES [none] */
+};
+
+/* ---- the host: what a handler may call ----------------------------------------------------------------------------------------------- */
+
+struct lunkit_host;  /* the program that loaded the handler; given to open() and create(), valid until close() */
+struct lunkit_error; /* see lunkit_error_set() */
+struct lunkit_job;
+struct lunkit_info;
+
+/* code: an errno of either sign. Returns it negative, so that it can be returned. */
+__attribute__((format(printf, 3, 4))) int lunkit_error_set(struct lunkit_error *err, int code, const char *format, ...);
+/* What to do about it. Returns the error's negative errno. */
+__attribute__((format(printf, 2, 3))) int lunkit_error_hint(struct lunkit_error *err, const char *format, ...);
+
+enum lunkit_log_level { LUNKIT_LOG_ERROR = 3, LUNKIT_LOG_WARNING = 4, LUNKIT_LOG_INFO = 6, LUNKIT_LOG_DEBUG = 7 };
+__attribute__((format(printf, 2, 3))) void lunkit_log(enum lunkit_log_level level, const char *format, ...);
+
+/*
+ * Files. The path is opened by the process that started the worker, under its policy. flags: LUNKIT_FILE_*. On success *ret_fd is a file
+ * descriptor (close-on-exec) that the handler owns and closes with lunkit_file_close(). A regular file or block device is locked the way QEMU
+ * locks images: -EAGAIN, with a message that says so, when another process uses it in a way that excludes this use. LUNKIT_FILE_DIRECT asks for
+ * O_DIRECT; where the filesystem refuses it, the file is opened without and *ret_flags lacks LUNKIT_FILE_DIRECT.
+ * ret_flags may be NULL.
+ */
+#define LUNKIT_FILE_WRITE 1u /* else read-only */
+#define LUNKIT_FILE_DIRECT 2u
+#define LUNKIT_FILE_CREATE 4u	 /* must not exist (O_EXCL), mode 0600 less what the starter's policy says; implies WRITE */
+#define LUNKIT_FILE_DSYNC 8u	 /* each write is durable before it completes (O_DSYNC) */
+#define LUNKIT_FILE_UNLOCKED 16u /* no lock: for looking at metadata only */
+int lunkit_file_open(struct lunkit_host *host, const char *path, unsigned flags, int *ret_fd, unsigned *ret_flags,
+		     struct lunkit_error *err);
+void lunkit_file_close(struct lunkit_host *host, int fd);
+/* Removes a file that this worker created with LUNKIT_FILE_CREATE: for undoing a create() that failed later. */
+int lunkit_file_remove(struct lunkit_host *host, const char *path, struct lunkit_error *err);
+
+/*
+ * Asynchronous file I/O on the worker's io_uring. The struct lies in the handler's memory (usually the request's) and is the handler's again
+ * when done() is called, exactly once, never from inside the call that starts the I/O. result is as the system call's: bytes (may be short),
+ * 0, or a negative errno.
+ */
+struct lunkit_io {
+	void (*done)(struct lunkit_io *io, int result);
+	void *reserved[2];
+};
+#define LUNKIT_IO_DSYNC 1u
+void lunkit_io_readv(struct lunkit_host *host, struct lunkit_io *io, int fd, const struct iovec *iov, unsigned count, uint64_t offset);
+void lunkit_io_writev(struct lunkit_host *host, struct lunkit_io *io, int fd, const struct iovec *iov, unsigned count, uint64_t offset,
+		      unsigned flags);
+void lunkit_io_fdatasync(struct lunkit_host *host, struct lunkit_io *io, int fd);
+/* mode: FALLOC_FL_* of fallocate(2) */
+void lunkit_io_fallocate(struct lunkit_host *host, struct lunkit_io *io, int fd, int mode, uint64_t offset, uint64_t length);
+/* done(io, result) soon, from the event loop. */
+void lunkit_io_defer(struct lunkit_host *host, struct lunkit_io *io, int result);
+
+/* Blocking work on a helper thread; done(&work->io, result of function) comes back on the handler's thread. */
+struct lunkit_work {
+	struct lunkit_io io;
+	int (*function)(void *argument);
+	void *argument;
+	void *reserved;
+};
+void lunkit_work_start(struct lunkit_host *host, struct lunkit_work *work);
+
+/* Adds one line to what `lunkit info` shows. Keys are lower case with hyphens, e.g. "allocated-size". */
+void lunkit_info_string(struct lunkit_info *info, const char *key, const char *value);
+void lunkit_info_bytes(struct lunkit_info *info, const char *key, uint64_t bytes);
+void lunkit_info_bool(struct lunkit_info *info, const char *key, bool value);
+
+/*
+ * Control operations that may take long get a job and end with lunkit_job_done(), exactly once, from within the call or later. On failure
+ * the job's error is set first, through lunkit_job_error().
+ */
+struct lunkit_error *lunkit_job_error(struct lunkit_job *job);
+void lunkit_job_progress(struct lunkit_job *job, uint64_t done, uint64_t total);
+void lunkit_job_done(struct lunkit_job *job, int result);
+
+/* ---- the handler ----------------------------------------------------------------------------------------------------------------------- */
+
+enum lunkit_cache {
+	LUNKIT_CACHE_NONE,	   /* O_DIRECT; completed writes may sit in the device's own cache until FLUSH */
+	LUNKIT_CACHE_WRITEBACK,	   /* the page cache; completed writes are volatile until FLUSH */
+	LUNKIT_CACHE_WRITETHROUGH, /* the page cache; every completed write is durable */
+};
+
+/* An option of an image reference, "key=value" behind its name. */
+enum lunkit_option_type { LUNKIT_OPTION_STRING, LUNKIT_OPTION_SIZE, LUNKIT_OPTION_BOOL };
+#define LUNKIT_OPTION_OPEN 1u	/* may be given when an image is opened */
+#define LUNKIT_OPTION_CREATE 2u /* may be given when an image is created */
+struct lunkit_option {
+	const char *key; /* lower case with hyphens; NULL ends the array */
+	enum lunkit_option_type type;
+	unsigned use;	    /* LUNKIT_OPTION_OPEN, LUNKIT_OPTION_CREATE */
+	const char *help;   /* one line */
+	const char *values; /* STRING: the words that are allowed, separated by '|', or NULL for any */
+};
+
+/* Options that were given, checked against the handler's array. value: the text; number: bytes for SIZE, 0 or 1 for BOOL. */
+struct lunkit_option_value {
+	const char *key, *value;
+	uint64_t number;
+};
+
+struct lunkit_params {
+	struct lunkit_host *host;
+	const char *name; /* what follows the kind in the image reference, decoded: a path for raw */
+	const struct lunkit_option_value *options;
+	size_t option_count;
+	enum lunkit_cache cache;
+	bool read_only;
+	bool look_only; /* open: only control members and reads will be used, and no lock is to be taken: `lunkit info` of an image in use */
+	uint64_t size;	/* create: the virtual size */
+};
+
+/* The option's value, or NULL when it was not given. */
+const struct lunkit_option_value *lunkit_params_option(const struct lunkit_params *params, const char *key);
+
+struct lunkit_handler {
+	size_t struct_size;	    /* sizeof(struct lunkit_handler) */
+	unsigned interface_version; /* LUNKIT_HANDLER_INTERFACE */
+	const char *
+		name; /* the kind: lower-case letters and digits, at most 15; the name of the shared object; no kind is a prefix of another */
+	const char *description;	     /* one line */
+	const char *reference_help;	     /* what follows the kind in a reference, e.g. "PATH" */
+	const struct lunkit_option *options; /* NULL or an array that ends with a NULL key */
+	size_t request_size;		     /* bytes of struct lunkit_request.memory */
+
+	/*
+	 * Opens the image. May block: it is called before the image serves requests. On success *ret_state is what the members below get; on
+	 * failure everything that was taken has been given back.
+	 */
+	int (*open)(const struct lunkit_params *params, void **ret_state, struct lunkit_error *err);
+	/* No request or job is in flight, and everything that was to be durable has been flushed. */
+	void (*close)(void *state);
+	/* Fills *limits, which is zeroed. Called after open() and again after every resize. */
+	void (*limits)(void *state, struct lunkit_limits *limits);
+	/* Starts a request. Never blocks, never allocates in proportion to anything from outside. */
+	void (*submit)(void *state, struct lunkit_request *request);
+
+	/* Control. NULL: the handler can't, and the core says so. */
+
+	/* Makes a new image of params->size bytes; may block. Undoes everything on failure. An image that exists is -EEXIST. */
+	int (*create)(const struct lunkit_params *params, struct lunkit_error *err);
+	/* Adds what is particular to this kind; the core adds kind, name, virtual size and block size. May block for a short time only. */
+	int (*info)(void *state, struct lunkit_info *info, struct lunkit_error *err);
+	/*
+	 * Changes the virtual size, while requests go on (growing) or with none in flight (shrinking, asked for by LUNKIT_RESIZE_SHRINK).
+	 * size 0 means: take the size that the storage has now (a file or volume that someone else has grown).
+	 */
+	void (*resize)(void *state, struct lunkit_job *job, uint64_t size, unsigned flags);
+};
+#define LUNKIT_RESIZE_SHRINK 1u
+
+#define LUNKIT_HANDLER(handler)                                                                                                            \
+	__attribute__((visibility("default"))) const struct lunkit_handler *lunkit_handler_entry(void);                                    \
+	const struct lunkit_handler *lunkit_handler_entry(void)                                                                            \
+	{                                                                                                                                  \
+		return &(handler);                                                                                                         \
+	}
+
+#ifdef __cplusplus
+}
+#endif

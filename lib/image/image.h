@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * An open image: a handler's state and the shim around it. The shim checks every request once, so that handlers stay plain, and does what a
+ * handler can't: splits what is too long, bounces what is not aligned (reading, changing and writing back whole blocks where it must,
+ * exclusive against other writes of those blocks), emulates FUA, write_zeroes and extents, answers what needs no work.
+ *
+ * Owner: the worker's thread. Lifetime: image_open() … image_drain() … image_close().
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/list.h"
+#include "image/handler.h"
+#include "io/loop.h"
+
+/* How the process that started the worker opens paths for it. Set up by the worker; blocks while it asks. */
+struct image_opener {
+	/* LUNKIT_FILE_* without LOCKED semantics: opens only. *ret_fd is close-on-exec. */
+	int (*open)(void *argument, const char *path, unsigned flags, int *ret_fd, struct lunkit_error *err);
+	int (*remove)(void *argument, const char *path, struct lunkit_error *err);
+	void *argument;
+};
+
+struct lunkit_host {
+	struct loop *loop;
+	struct image_opener opener;
+};
+
+/*
+ * Handlers by kind. handler_load() finds DIRECTORY/NAME.so, checks its name and interface version and returns the handler with the
+ * members that it does not know zeroed; -ENOENT (unknown kind; the hint lists what there is), -ENOEXEC (not a handler, too new a version).
+ * Handlers stay loaded; a second call returns the same one.
+ */
+int handler_load(const char *directory, const char *name, const struct lunkit_handler **ret, struct lunkit_error *err);
+/* For handlers linked into a test. */
+int handler_adopt(const struct lunkit_handler *handler, const struct lunkit_handler **ret, struct lunkit_error *err);
+
+/* What an image reference says, for open and create. Strings stay the caller's. */
+struct image_params {
+	const char *name;    /* what follows the kind, decoded */
+	const char *options; /* "key=value;key=value", percent-encoded values, or NULL */
+	enum lunkit_cache cache;
+	bool read_only, look_only;
+	uint64_t size; /* create */
+};
+
+struct image;
+
+/* Parses and checks the options against the handler's, opens, reads and checks the limits. */
+int image_open(struct lunkit_host *host, const struct lunkit_handler *handler, const struct image_params *params, struct image **ret,
+	       struct lunkit_error *err);
+/* No request may be in flight. Takes NULL. */
+void image_close(struct image *image);
+int image_create(struct lunkit_host *host, const struct lunkit_handler *handler, const struct image_params *params,
+		 struct lunkit_error *err);
+
+/* The handler's limits with every default filled in, block_size included; max_transfer etc. are UINT64_MAX where there is none. */
+const struct lunkit_limits *image_limits(const struct image *image);
+bool image_is_read_only(const struct image *image);
+const char *image_kind(const struct image *image);
+const char *image_name(const struct image *image);
+
+/* Appends the image's description to *ret_json: one JSON object, keys as in handler.h's lunkit_info_*; freed by the caller. */
+int image_info(struct image *image, char **ret_json, struct lunkit_error *err);
+
+/*
+ * A request slot: image_request_size(image) bytes, aligned for any type, made ready once with image_request_init() and used for one request
+ * after another. The user fills request (op, flags, offset, length, iov, iov_count, extents, extent_capacity; offsets at byte granularity)
+ * and done, then calls image_submit(). Nothing is allocated for it except a bounce buffer where one is needed. done(request, result) is called exactly
+ * once, maybe from inside image_submit(); result is 0 or -errno. The user's fields are unchanged after done, except extent_count. Errors of the
+ * request itself: -ERANGE (beyond the image), -EROFS, -EINVAL.
+ */
+struct image_request {
+	struct lunkit_request request; /* first member */
+	void (*done)(struct image_request *request, int result);
+	void *user;
+	/* below: the shim's */
+	struct image *image;
+	struct list node;
+	struct image_shim *shim;
+};
+size_t image_request_size(const struct image *image);
+void image_request_init(struct image *image, struct image_request *request);
+void image_submit(struct image *image, struct image_request *request);
+
+/*
+ * An exclusive range, for COMPARE AND WRITE and the like: granted(range) is called once no write, discard or write_zeroes that overlaps is in flight
+ * and no other lock overlaps, maybe from inside image_lock(); until image_unlock() overlapping ones wait, except those whose
+ * image_request carries the lock in its lock member. First come, first served: no starvation.
+ */
+struct image_lock {
+	uint64_t offset, length;
+	void (*granted)(struct image_lock *lock);
+	/* below: the image's */
+	struct list node;
+	bool held;
+};
+void image_lock(struct image *image, struct image_lock *lock);
+void image_unlock(struct image *image, struct image_lock *lock);
+/* Requests submitted with this slot pass the lock. NULL: none. */
+void image_request_set_lock(struct image_request *request, struct image_lock *lock);
+
+/* Calls done(op, 0) once no request is in flight; requests submitted later are held back until image_resume(). */
+void image_drain(struct image *image, struct loop_op *op);
+void image_resume(struct image *image);
+unsigned image_in_flight(const struct image *image);
+
+/* A control operation on an open image. done is called exactly once; err is what the handler said. */
+struct image_job {
+	void (*done)(struct image_job *job, int result);
+	void (*progress)(struct image_job *job, uint64_t done, uint64_t total); /* or NULL */
+	struct lunkit_error err;
+	/* below: the image's */
+	struct image *image;
+	struct loop_op op;
+	uint64_t size;
+	unsigned flags;
+};
+/* size 0: adopt the storage's size. Shrinking without LUNKIT_RESIZE_SHRINK is -EINVAL. The limits are read again before done. */
+void image_resize(struct image *image, struct image_job *job, uint64_t size, unsigned flags);
