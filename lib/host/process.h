@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * Starting a worker, and what its starter does for it. Used by lunkitd, which watches socket and pidfd in its event loop, and by lunkit, which works on
+ * an image that is not attached and simply waits (worker_call()).
+ */
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "host/protocol.h"
+
+struct worker_config {
+	const char *program;  /* path of lunkit-worker */
+	const char *handlers; /* directory of handler modules */
+	int keep_fd;	      /* an fd that the worker inherits and holds until it ends, or -1 */
+};
+
+struct worker_process {
+	pid_t pid;
+	int pidfd;  /* readable when the worker has ended */
+	int socket; /* SOCK_SEQPACKET; blocking */
+};
+
+/* Takes program and handlers from the environment (LUNKIT_WORKER, LUNKIT_HANDLERS; ignored in a set-id process), else beside the running program in a build tree, else where they are installed. */
+void worker_config_default(struct worker_config *ret);
+
+int worker_spawn(const struct worker_config *config, struct worker_process *ret, struct lunkit_error *err);
+/* Closes the socket and pidfd. Does not wait. */
+void worker_release(struct worker_process *process);
+/* Waits for the end; *ret_status as waitpid's. After timeout_ms the worker is killed. */
+int worker_wait(struct worker_process *process, int timeout_ms, int *ret_status);
+
+/*
+ * Opening of paths for a worker, by policy: only path itself, exactly as it was named by the user (and resolved then), and nothing that is not a
+ * regular file or a block device.
+ */
+struct opener_policy {
+	const char *path; /* the one path that may be opened, or NULL for none */
+	bool may_write, may_create;
+};
+/* Answers an OPEN or REMOVE message on the worker's socket. Returns what protocol_send() did. */
+int opener_answer(const struct opener_policy *policy, int socket, const struct protocol_packet *request);
+
+/*
+ * For lunkit: sends request, answers OPEN and REMOVE by policy, passes PROGRESS to progress (may be NULL), and returns when READY, FAILED or the REPLY with the
+ * request's id comes. *reply is that message. Returns its result (0 or -errno, with err set).
+ */
+int worker_call(struct worker_process *process, const struct opener_policy *policy, const struct protocol_packet *request,
+		struct protocol_packet *reply, void (*progress)(void *argument, uint64_t done, uint64_t total), void *argument,
+		struct lunkit_error *err);

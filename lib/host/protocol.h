@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * What a worker and the process that started it (lunkitd, or lunkit for an image that is not attached) say to each other: one message a packet on a
+ * SOCK_SEQPACKET socketpair, file descriptors beside it. Messages are flat structs of fixed size, since the starter has to take them from a process
+ * that may have been taken over by a hostile image: nothing has to be parsed, strings are bounded and checked for their end.
+ *
+ *     starter                                      worker
+ *     START_LUN | START_IMAGE | CREATE | DESCRIBE  ->             exactly one, first
+ *                                                  <- OPEN, REMOVE    at any time; the worker waits for the ANSWER
+ *     ANSWER (+ fd)                                ->
+ *                                                  <- READY | FAILED  ends starting; FAILED, CREATE and DESCRIBE end the worker
+ *     RESIZE, INFO, STATUS, CAPACITY               ->             each with an id
+ *                                                  <- REPLY           with that id, in any order
+ *                                                  <- ASK             a query of the SCSI layer
+ *     ANSWER_QUERY                                 ->
+ *     DRAIN, or the socket's end                   ->             finish what is in flight, leave
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+#define PROTOCOL_NAME_MAX 1024
+#define PROTOCOL_OPTIONS_MAX 1024
+#define PROTOCOL_PATH_MAX 4096
+#define PROTOCOL_TEXT_MAX 32768
+#define PROTOCOL_FDS_MAX 3
+#define PROTOCOL_KIND_MAX 16
+#define PROTOCOL_QUERY_MAX 2048
+
+enum protocol_type {
+	/* to the worker */
+	PROTOCOL_START_LUN = 1,
+	PROTOCOL_START_IMAGE,
+	PROTOCOL_CREATE,
+	PROTOCOL_DESCRIBE,
+	PROTOCOL_ANSWER,
+	PROTOCOL_ANSWER_QUERY,
+	PROTOCOL_RESIZE,
+	PROTOCOL_INFO,
+	PROTOCOL_STATUS,
+	PROTOCOL_CAPACITY,
+	PROTOCOL_DRAIN,
+	/* from the worker */
+	PROTOCOL_READY = 64,
+	PROTOCOL_FAILED,
+	PROTOCOL_OPEN,
+	PROTOCOL_REMOVE,
+	PROTOCOL_ASK,
+	PROTOCOL_REPLY,
+	PROTOCOL_PROGRESS,
+	PROTOCOL_NOTICE,
+};
+
+#define PROTOCOL_READ_ONLY 1u
+#define PROTOCOL_LOOK_ONLY 2u
+#define PROTOCOL_WRITE_CACHE 4u
+
+/* START_LUN (fds: ring memory, notify, doorbell; a uio fd comes alone), START_IMAGE, CREATE, DESCRIBE (kind only) */
+struct protocol_start {
+	char kind[PROTOCOL_KIND_MAX];
+	char name[PROTOCOL_NAME_MAX];	    /* what follows the kind, decoded */
+	char options[PROTOCOL_OPTIONS_MAX]; /* handler options, "key=value;…", encoded */
+	char label[64];			    /* for log lines: the LUN's name */
+	char serial[128];
+	uint64_t size;			   /* CREATE */
+	uint64_t ring_offset, ring_length; /* of the mapping of the ring fd */
+	uint32_t ring_word;		   /* 4: uio, 8: eventfds */
+	uint32_t flags, cache;		   /* PROTOCOL_*; enum lunkit_cache */
+	uint32_t block_size, max_transfer_blocks;
+	uint32_t uid, gid; /* to become; (uint32_t)-1: stay who you are */
+};
+
+/* READY */
+struct protocol_ready {
+	uint64_t size;
+	uint32_t block_size; /* the image's */
+	uint32_t flags;	     /* PROTOCOL_READ_ONLY: the image is */
+	char notice[512];    /* a warning for the user (O_DIRECT refused, …) or empty */
+};
+
+/* OPEN, REMOVE: flags are LUNKIT_FILE_* */
+struct protocol_open {
+	uint32_t flags;
+	char path[PROTOCOL_PATH_MAX];
+};
+
+/* FAILED, ANSWER (fd on success of OPEN; flags as opened), REPLY (text: JSON for INFO, STATUS and DESCRIBE), NOTICE (text) */
+struct protocol_result {
+	int32_t result; /* 0 or -errno */
+	uint32_t flags;
+	struct lunkit_error error;
+	uint64_t value; /* RESIZE: the new size */
+	uint32_t text_length;
+	char text[PROTOCOL_TEXT_MAX];
+};
+
+struct protocol_resize {
+	uint64_t size; /* RESIZE: 0 adopts; CAPACITY: bytes that initiators see */
+	uint32_t flags;
+};
+
+struct protocol_progress {
+	uint64_t done, total;
+};
+
+/* ASK, ANSWER_QUERY: a struct scsi_query, opaque here */
+struct protocol_query {
+	int32_t result;
+	uint32_t length;
+	_Alignas(8) uint8_t bytes[PROTOCOL_QUERY_MAX];
+};
+
+struct protocol_message {
+	uint32_t type; /* enum protocol_type */
+	uint32_t id;   /* of a request and its answer */
+	union {
+		struct protocol_start start;
+		struct protocol_ready ready;
+		struct protocol_open open;
+		struct protocol_result result;
+		struct protocol_resize resize;
+		struct protocol_progress progress;
+		struct protocol_query query;
+	};
+};
+
+struct protocol_packet {
+	struct protocol_message message;
+	int fds[PROTOCOL_FDS_MAX]; /* close-on-exec, the receiver's; -1 where there is none */
+	unsigned fd_count;
+};
+
+/* Sends as many bytes as the message's type needs. -EPIPE: the other side is gone; -EAGAIN on a non-blocking socket that is full. */
+int protocol_send(int socket, const struct protocol_packet *packet);
+/*
+ * Receives one packet and checks size, type and strings. Returns 1, 0 at the end of the connection, -EAGAIN when a non-blocking socket is empty,
+ * -EPROTO for anything that makes no sense (surplus fds are closed).
+ */
+int protocol_receive(int socket, struct protocol_packet *ret);
+void protocol_close_fds(struct protocol_packet *packet);
+/* result and error (may be NULL) into message->result. */
+void protocol_set_result(struct protocol_message *message, enum protocol_type type, uint32_t id, int result,
+			 const struct lunkit_error *err);
