@@ -15,10 +15,14 @@ die() {
     local status=$1
     shift
     printf '%s: error: %s\n' "${0##*/}" "$1" >&2
-    if (($# > 1)); then
-        printf '%*s  %s\n' ${#0} '' "$2" | sed 's/^ */  /' >&2
-    fi
+    (($# < 2)) || printf '    %s\n' "${@:2}" >&2
     exit "$status"
+}
+
+# Directories that are being filled: whoever sources this calls drop_scratch from its EXIT trap.
+scratch=()
+drop_scratch() {
+    ((!${#scratch[@]})) || rm -rf "${scratch[@]}"
 }
 
 # is_number TEXT : true for a whole number above 0.
