@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Opening paths for a worker. This runs with the starter's rights (root in lunkitd) for a process that may have been taken over by an image, so it trusts
+ * nothing of the request but compares it with the policy: the path, byte for byte, and what may be done to it. Symbolic links were resolved when the user
+ * named the image; one that appears later is refused (openat2, RESOLVE_NO_SYMLINKS), so that whoever can write the folder can't lead us elsewhere.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "host/process.h"
+
+/* LUNKIT_FILE_* of handler.h, which this layer does not see. */
+#define FILE_WRITE 1u
+#define FILE_DIRECT 2u
+#define FILE_CREATE 4u
+#define FILE_DSYNC 8u
+#define FILE_KNOWN 31u
+
+static int open_resolved(const char *path, int flags, mode_t mode)
+{
+	struct open_how how = { .flags = (unsigned)flags, .mode = mode, .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS };
+	int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+	if (fd < 0 && errno == ENOSYS)
+		fd = open(path, flags | O_NOFOLLOW, mode);
+	return fd;
+}
+
+static const char *type_name(mode_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFDIR:
+		return "a directory";
+	case S_IFCHR:
+		return "a character device";
+	case S_IFIFO:
+		return "a pipe";
+	case S_IFSOCK:
+		return "a socket";
+	case S_IFLNK:
+		return "a symbolic link";
+	default:
+		return "neither a file nor a block device";
+	}
+}
+
+static int explain_open_failure(const char *path, int code, uint32_t flags, struct lunkit_error *err)
+{
+	if (code == EISDIR) {
+		lunkit_error_set(err, code, "cannot open image '%s': it is a directory", path);
+		return lunkit_error_hint(err, "name a file in it");
+	}
+	if (code == ENXIO) {
+		lunkit_error_set(err, EINVAL, "cannot open image '%s': it is a socket, a pipe or a device without a medium", path);
+		return lunkit_error_hint(err, "name a regular file or a block device");
+	}
+	lunkit_error_set(err, code, "cannot %s image '%s': %s", flags & FILE_CREATE ? "create" : "open", path, strerror(code));
+	switch (code) {
+	case ENOENT:
+		return flags & FILE_CREATE ? lunkit_error_hint(err, "make its folder first")
+					   : lunkit_error_hint(err, "make it with: lunkit create '%.150s' --size SIZE", path);
+	case EEXIST:
+		return lunkit_error_hint(err, "choose another name, or remove the file first");
+	case EACCES:
+	case EPERM:
+		return lunkit_error_hint(err, "check the permissions of the file and of the folders above it");
+	case EROFS:
+		return lunkit_error_hint(err, "the filesystem is mounted read-only: open the image with --read-only");
+	case ETXTBSY:
+		return lunkit_error_hint(err, "a program is running from it, or it is in use as swap");
+	case ELOOP:
+		return lunkit_error_hint(err, "a symbolic link has appeared in the path since it was named: name the file again");
+	default:
+		return -code;
+	}
+}
+
+/* Opens by policy; *ret_flags are those of the request that hold for the fd. */
+static int opener_open(const struct opener_policy *policy, const struct protocol_open *request, int *ret_fd, uint32_t *ret_flags,
+		       struct lunkit_error *err)
+{
+	uint32_t flags = request->flags;
+	bool write = flags & (FILE_WRITE | FILE_CREATE);
+	if (!policy->path || strcmp(request->path, policy->path) != 0) {
+		lunkit_error_set(err, EACCES, "cannot open '%s': it is not a file of this image", request->path);
+		return lunkit_error_hint(err, "only the path that was named when the image was opened may be used");
+	}
+	if ((flags & ~FILE_KNOWN) || (write && !policy->may_write) || ((flags & FILE_CREATE) && !policy->may_create))
+		return lunkit_error_set(err, EACCES, "cannot open '%s': the image was not opened for that", request->path);
+
+	/* O_NONBLOCK: a pipe must not hold us up */
+	int mode = (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (flags & FILE_CREATE ? O_CREAT | O_EXCL : 0) |
+		   (flags & FILE_DSYNC ? O_DSYNC : 0);
+	int fd = open_resolved(request->path, mode | (flags & FILE_DIRECT ? O_DIRECT : 0), 0600);
+	if (fd < 0 && errno == EINVAL && (flags & FILE_DIRECT)) {
+		flags &= ~FILE_DIRECT;
+		if (flags & FILE_CREATE)
+			unlink(request->path); /* some filesystems create the file and then refuse O_DIRECT; O_EXCL says that it was ours */
+		fd = open_resolved(request->path, mode, 0600);
+	}
+	if (fd < 0)
+		return explain_open_failure(request->path, errno, flags, err);
+
+	struct stat status;
+	int r = 0;
+	if (fstat(fd, &status) < 0)
+		r = lunkit_error_set(err, errno, "cannot look at image '%s': %s", request->path, strerror(errno));
+	else if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
+		lunkit_error_set(err, S_ISDIR(status.st_mode) ? EISDIR : EINVAL, "cannot open image '%s': it is %s", request->path,
+				 type_name(status.st_mode));
+		r = lunkit_error_hint(err, "name a regular file or a block device");
+	} else if (fcntl(fd, F_SETFL, flags & FILE_DIRECT ? O_DIRECT : 0) < 0) {
+		r = lunkit_error_set(err, errno, "cannot use image '%s': %s", request->path, strerror(errno));
+	}
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	*ret_fd = fd;
+	*ret_flags = flags;
+	return 0;
+}
+
+static int opener_remove(const struct opener_policy *policy, const struct protocol_open *request, struct lunkit_error *err)
+{
+	if (!policy->path || strcmp(request->path, policy->path) != 0 || !policy->may_create)
+		return lunkit_error_set(err, EACCES, "cannot remove '%s': it was not made by this worker", request->path);
+	if (unlink(request->path) < 0)
+		return lunkit_error_set(err, errno, "cannot remove '%s': %s", request->path, strerror(errno));
+	return 0;
+}
+
+int opener_answer(const struct opener_policy *policy, int socket, const struct protocol_packet *request)
+{
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	struct protocol_packet answer = { .fds = { -1, -1, -1 } };
+	int fd = -1;
+	uint32_t flags = 0;
+	int r = request->message.type == PROTOCOL_REMOVE ? opener_remove(policy, &request->message.open, &err)
+							 : opener_open(policy, &request->message.open, &fd, &flags, &err);
+	protocol_set_result(&answer.message, PROTOCOL_ANSWER, request->message.id, r, r < 0 ? &err : NULL);
+	answer.message.result.flags = flags;
+	if (fd >= 0) {
+		answer.fds[0] = fd;
+		answer.fd_count = 1;
+	}
+	r = protocol_send(socket, &answer);
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
