@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Image references: text from a command line or from targetcli to a struct reference, and back. Any thread; no state.
+ *
+ *     KIND ":" NAME *( ";" KEY "=" VALUE )        on a command line; "KIND:" may be left out for a path of kind raw
+ *              NAME *( ";" KEY "=" VALUE )        the cfgstring, whose kind is the backstore's
+ *
+ * NAME and VALUE are percent-encoded; KEY is lower-case letters, digits and hyphens. What follows from it:
+ *   - reference_format() and reference_format_cfgstring() write one spelling only, so that equal references are equal text;
+ *   - a word and a colon in front is a kind: a file called "a:b" is named "./a:b" or "raw:a:b";
+ *   - kinds of files may be named by a relative path; it is kept with "./" in front until reference_resolve(), so that
+ *     a name with a leading '/' or "./" or "../" is a path, and any other is not.
+ * Left out on purpose: whether a kind exists and which options it knows. That is the handler's, and only workers load handlers.
+ */
+#include "pool/reference.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/parse.h"
+
+#define KEY_MAX 32
+#define DEFAULT_KIND "raw"
+
+static const char *const cache_words[] = {
+	[REFERENCE_CACHE_NONE] = "none",
+	[REFERENCE_CACHE_WRITEBACK] = "writeback",
+	[REFERENCE_CACHE_WRITETHROUGH] = "writethrough",
+};
+
+/* Kinds whose names are always paths, so that a relative one can be told from a name. */
+static const char *const file_kinds[] = { "raw", "qcow2", "ploop" };
+
+enum option_key { OPTION_CACHE, OPTION_READ_ONLY, OPTION_HANDLER };
+
+static enum option_key option_classify(const char *key)
+{
+	if (strcmp(key, "cache") == 0)
+		return OPTION_CACHE;
+	if (strcmp(key, "read-only") == 0)
+		return OPTION_READ_ONLY;
+	return OPTION_HANDLER;
+}
+
+static bool is_lower(char c)
+{
+	return c >= 'a' && c <= 'z';
+}
+
+static bool is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
+/* The length of the kind that text starts with: a lower-case letter, then letters and digits. 0: none, or too long for one. */
+static size_t kind_length(const char *text)
+{
+	size_t length = 0;
+	if (is_lower(text[0]))
+		while (is_lower(text[length]) || is_digit(text[length]))
+			length++;
+	return length < REFERENCE_KIND_MAX ? length : 0;
+}
+
+static bool kind_is_of_files(const char *kind)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(file_kinds); i++)
+		if (strcmp(kind, file_kinds[i]) == 0)
+			return true;
+	return false;
+}
+
+static bool key_is_valid(const char *key)
+{
+	if (!is_lower(key[0]))
+		return false;
+	for (; *key; key++)
+		if (!is_lower(*key) && !is_digit(*key) && *key != '-')
+			return false;
+	return true;
+}
+
+/* The options that were seen, to refuse one that is given twice: which one would count is nothing to guess. */
+static bool options_have(const char *options, const char *key)
+{
+	size_t length = strlen(key);
+	for (const char *at = options; *at; at += strcspn(at, ";"), at += *at == ';')
+		if (strncmp(at, key, length) == 0 && at[length] == '=')
+			return true;
+	return false;
+}
+
+static int parse_cache(const char *value, enum reference_cache *ret, struct lunkit_error *err)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(cache_words); i++)
+		if (strcmp(value, cache_words[i]) == 0) {
+			*ret = (enum reference_cache)i;
+			return 0;
+		}
+	lunkit_error_set(err, EINVAL, "option 'cache' can't be '%s'", value);
+	return lunkit_error_hint(err, "cache is one of none, writeback and writethrough");
+}
+
+/* One "key=value" of length bytes. seen collects the core options' bits. */
+static int parse_option(const char *text, size_t length, struct reference *reference, unsigned *seen, struct lunkit_error *err)
+{
+	char key[KEY_MAX], value[REFERENCE_OPTIONS_MAX], encoded[REFERENCE_OPTIONS_MAX];
+	const char *equals = memchr(text, '=', length);
+	if (!equals) {
+		lunkit_error_set(err, EINVAL, length ? "'%.*s' is not an option of the form key=value" : "an option is empty", (int)length,
+				 text);
+		return lunkit_error_hint(err, "options are written ;key=value behind the image's name; a ';' in a name is written %%3B");
+	}
+	size_t key_length = (size_t)(equals - text), value_length = length - key_length - 1;
+	if (key_length >= sizeof(key) || value_length >= sizeof(value))
+		return lunkit_error_set(err, ENAMETOOLONG, "option '%.*s' is too long", (int)MIN(key_length, sizeof(key)), text);
+	memcpy(key, text, key_length);
+	key[key_length] = '\0';
+	memcpy(value, equals + 1, value_length);
+	value[value_length] = '\0';
+	if (!key_is_valid(key))
+		return lunkit_error_set(err, EINVAL, "'%s' is not an option's name (lower-case letters, digits and hyphens)", key);
+	int r = percent_decode(value, value, sizeof(value));
+	if (r < 0) {
+		lunkit_error_set(err, EINVAL, "option '%s': '%s' has a '%%' that is not followed by two hexadecimal digits", key, value);
+		return lunkit_error_hint(err, "write %%25 for a '%%'");
+	}
+
+	enum option_key which = option_classify(key);
+	bool twice = which == OPTION_HANDLER ? options_have(reference->options, key) : *seen & (1u << which);
+	if (twice)
+		return lunkit_error_set(err, EINVAL, "option '%s' is given twice", key);
+	*seen |= 1u << which;
+	switch (which) {
+	case OPTION_CACHE:
+		return parse_cache(value, &reference->cache, err);
+	case OPTION_READ_ONLY:
+		if (parse_bool(value, &reference->read_only) < 0)
+			return lunkit_error_set(err, EINVAL, "option 'read-only' is yes or no, not '%s'", value);
+		return 0;
+	case OPTION_HANDLER:
+		break;
+	}
+	size_t used = strlen(reference->options);
+	r = percent_encode(value, encoded, sizeof(encoded));
+	if (r == 0 && used + (used > 0) + key_length + 1 + strlen(encoded) >= sizeof(reference->options))
+		r = -ENAMETOOLONG;
+	if (r < 0)
+		return lunkit_error_set(err, ENAMETOOLONG, "the options are longer than %d bytes", REFERENCE_OPTIONS_MAX - 1);
+	snprintf(reference->options + used, sizeof(reference->options) - used, "%s%s=%s", used ? ";" : "", key, encoded);
+	return 0;
+}
+
+/* "NAME;key=value…" into reference, whose kind is set. */
+static int parse_rest(const char *text, struct reference *reference, struct lunkit_error *err)
+{
+	size_t length = strcspn(text, ";");
+	char encoded[3 * REFERENCE_NAME_MAX];
+	if (length >= sizeof(encoded))
+		return lunkit_error_set(err, ENAMETOOLONG, "the image's name is longer than %d bytes", REFERENCE_NAME_MAX - 1);
+	memcpy(encoded, text, length);
+	encoded[length] = '\0';
+	int r = percent_decode(encoded, encoded, sizeof(encoded));
+	if (r < 0) {
+		lunkit_error_set(err, EINVAL, "the image's name has a '%%' that is not followed by two hexadecimal digits");
+		return lunkit_error_hint(err, "write %%25 for a '%%', %%3B for a ';'");
+	}
+	if (!encoded[0])
+		return lunkit_error_set(err, EINVAL, "the image's name is empty");
+	bool relative =
+		kind_is_of_files(reference->kind) && encoded[0] != '/' && strncmp(encoded, "./", 2) != 0 && strncmp(encoded, "../", 3) != 0;
+	if (strlen(encoded) + (relative ? 2 : 0) >= sizeof(reference->name))
+		return lunkit_error_set(err, ENAMETOOLONG, "the image's name is longer than %d bytes", REFERENCE_NAME_MAX - 1);
+	stpcpy(stpcpy(reference->name, relative ? "./" : ""), encoded);
+
+	unsigned seen = 0;
+	for (const char *at = text + length; *at == ';';) {
+		size_t option = strcspn(++at, ";");
+		r = parse_option(at, option, reference, &seen, err);
+		if (r < 0)
+			return r;
+		at += option;
+	}
+	return 0;
+}
+
+int reference_parse(const char *text, struct reference *ret, struct lunkit_error *err)
+{
+	struct reference reference = { .kind = DEFAULT_KIND };
+	size_t length = kind_length(text);
+	if (length && text[length] == ':') {
+		memset(reference.kind, 0, sizeof(reference.kind));
+		memcpy(reference.kind, text, length);
+		text += length + 1;
+	}
+	int r = parse_rest(text, &reference, err);
+	if (r < 0)
+		return r;
+	*ret = reference;
+	return 0;
+}
+
+int reference_parse_cfgstring(const char *kind, const char *cfgstring, struct reference *ret, struct lunkit_error *err)
+{
+	struct reference reference = { 0 };
+	size_t length = kind_length(kind);
+	if (!length || kind[length])
+		return lunkit_error_set(err, EINVAL, "'%.32s' is not a kind of image (lower-case letters and digits, at most %d)", kind,
+					REFERENCE_KIND_MAX - 1);
+	memcpy(reference.kind, kind, length);
+	int r = parse_rest(cfgstring, &reference, err);
+	if (r < 0)
+		return r;
+	/* lunkitd's working directory is not the one of the person who typed it */
+	if (reference.name[0] != '/' && reference_is_path(&reference)) {
+		lunkit_error_set(err, EINVAL, "'%s' is not an absolute path", cfgstring);
+		return lunkit_error_hint(err, "start the path with '/'");
+	}
+	*ret = reference;
+	return 0;
+}
+
+bool reference_is_path(const struct reference *reference)
+{
+	return reference->name[0] == '/' || strncmp(reference->name, "./", 2) == 0 || strncmp(reference->name, "../", 3) == 0;
+}
+
+static int resolve_failed(const struct reference *reference, int code, struct lunkit_error *err)
+{
+	switch (code) {
+	case ENOENT:
+		lunkit_error_set(err, code, "'%s' does not exist", reference->name);
+		break;
+	case EACCES:
+		lunkit_error_set(err, code, "no permission to reach '%s'", reference->name);
+		break;
+	case ENAMETOOLONG:
+		lunkit_error_set(err, code, "the path of '%s' is longer than %d bytes", reference->name, REFERENCE_NAME_MAX - 1);
+		break;
+	default:
+		lunkit_error_set(err, code, "can't resolve '%s': %s", reference->name, strerror(code));
+		break;
+	}
+	return -code;
+}
+
+/* The directory's real path and the last component, for a file that is about to be made. */
+static int resolve_new(struct reference *reference, char resolved[static PATH_MAX], struct lunkit_error *err)
+{
+	char directory[REFERENCE_NAME_MAX];
+	const char *slash = strrchr(reference->name, '/'), *base = slash + 1;
+	if (!*base || strcmp(base, ".") == 0 || strcmp(base, "..") == 0)
+		return lunkit_error_set(err, EISDIR, "'%s' names a directory", reference->name);
+	size_t length = (size_t)(slash - reference->name);
+	memcpy(directory, reference->name, length);
+	directory[length] = '\0';
+	if (!realpath(length ? directory : "/", resolved)) {
+		if (errno != ENOENT)
+			return resolve_failed(reference, errno, err);
+		lunkit_error_set(err, ENOENT, "the directory '%s' does not exist", directory);
+		return lunkit_error_hint(err, "make it first: mkdir -p '%s'", directory);
+	}
+	size_t used = strlen(resolved);
+	if (used == 1)
+		used = 0;
+	if (used + 1 + strlen(base) >= PATH_MAX)
+		return resolve_failed(reference, ENAMETOOLONG, err);
+	snprintf(resolved + used, PATH_MAX - used, "/%s", base);
+	return 0;
+}
+
+int reference_resolve(struct reference *reference, bool must_exist, struct lunkit_error *err)
+{
+	char resolved[PATH_MAX];
+	if (!reference_is_path(reference))
+		return 0;
+	if (!realpath(reference->name, resolved)) {
+		if (must_exist || errno != ENOENT)
+			return resolve_failed(reference, errno, err);
+		int r = resolve_new(reference, resolved, err);
+		if (r < 0)
+			return r;
+	}
+	if (strlen(resolved) >= sizeof(reference->name))
+		return resolve_failed(reference, ENAMETOOLONG, err);
+	strcpy(reference->name, resolved);
+	return 0;
+}
+
+/* "NAME;key=value…" with the core options that are not at their default in front. Returns its length, -ENAMETOOLONG. */
+static int format_rest(const struct reference *reference, char *out, size_t size)
+{
+	char name[3 * REFERENCE_NAME_MAX];
+	if (percent_encode(reference->name, name, sizeof(name)) < 0)
+		return -ENAMETOOLONG;
+	bool cached = reference->cache != REFERENCE_CACHE_NONE;
+	int length = snprintf(out, size, "%s%s%s%s%s%s", name, cached ? ";cache=" : "", cached ? cache_words[reference->cache] : "",
+			      reference->read_only ? ";read-only=yes" : "", reference->options[0] ? ";" : "", reference->options);
+	return length < 0 || (size_t)length >= size ? -ENAMETOOLONG : length;
+}
+
+int reference_format(const struct reference *reference, char *ret, size_t size, struct lunkit_error *err)
+{
+	char text[REFERENCE_KIND_MAX + 3 * REFERENCE_NAME_MAX + REFERENCE_OPTIONS_MAX + 64];
+	/* A path needs no kind in front: an absolute one can't be taken for a kind, and neither can "./…". */
+	bool bare = strcmp(reference->kind, DEFAULT_KIND) == 0 && reference_is_path(reference);
+	int prefix = snprintf(text, sizeof(text), "%s%s", bare ? "" : reference->kind, bare ? "" : ":");
+	int length = format_rest(reference, text + prefix, sizeof(text) - (size_t)prefix);
+	if (length < 0 || (size_t)(prefix + length) >= size)
+		return lunkit_error_set(err, ENAMETOOLONG, "the reference of '%.200s' is too long", reference->name);
+	memcpy(ret, text, (size_t)(prefix + length) + 1);
+	return 0;
+}
+
+int reference_format_cfgstring(const struct reference *reference, char ret[static REFERENCE_CFGSTRING_MAX], struct lunkit_error *err)
+{
+	char text[REFERENCE_CFGSTRING_MAX];
+	int length = format_rest(reference, text, sizeof(text));
+	/* the kernel keeps "KIND/REST" */
+	if (length < 0 || strlen(reference->kind) + 1 + (size_t)length >= sizeof(text)) {
+		lunkit_error_set(err, ENAMETOOLONG,
+				 "the name and options of '%.200s' are too long: the kernel target keeps %d bytes, and special characters "
+				 "take three",
+				 reference->name, REFERENCE_CFGSTRING_MAX - 1);
+		return lunkit_error_hint(err,
+					 "use a shorter path (a bind mount or a rename); a symlink does not help, since it is resolved");
+	}
+	memcpy(ret, text, (size_t)length + 1);
+	return 0;
+}
