@@ -20,8 +20,11 @@
 
 /* How the process that started the worker opens paths for it. Set up by the worker; blocks while it asks. */
 struct image_opener {
-	/* LUNKIT_FILE_* without LOCKED semantics: opens only. *ret_fd is close-on-exec. */
-	int (*open)(void *argument, const char *path, unsigned flags, int *ret_fd, struct lunkit_error *err);
+	/*
+	 * Opens only, takes no lock. flags: LUNKIT_FILE_*; where the filesystem refuses O_DIRECT the file is opened without and *ret_flags lacks
+	 * LUNKIT_FILE_DIRECT. *ret_fd is close-on-exec. ret_flags is never NULL.
+	 */
+	int (*open)(void *argument, const char *path, unsigned flags, int *ret_fd, unsigned *ret_flags, struct lunkit_error *err);
 	int (*remove)(void *argument, const char *path, struct lunkit_error *err);
 	void *argument;
 };
