@@ -32,6 +32,7 @@ struct image_opener {
 struct lunkit_host {
 	struct loop *loop;
 	struct image_opener opener;
+	char notice[512]; /* the last warning that a user should see (O_DIRECT refused, …), "" for none; lunkit_file_open() sets it */
 };
 
 /*

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <stdint.h>
+
+#include "image/handler.h"
+#include "tcmu/lun.h"
+
+/* JSON texts for the starter, to be freed; NULL without memory. */
+char *describe_handler(const struct lunkit_handler *handler);
+char *describe_statistics(const struct lun_statistics *statistics);
