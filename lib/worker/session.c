@@ -90,7 +90,7 @@ static void session_ask(void *argument, struct scsi_query *query)
 
 static void session_answer_query(struct session *session, const struct protocol_message *message)
 {
-	list_for_each_safe (node, &queries) {
+	list_for_each_safe (node, &session->queries) {
 		struct query *entry = list_entry(node, struct query, node);
 		if (entry->id != message->id)
 			continue;
