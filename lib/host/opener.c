@@ -24,7 +24,9 @@
 
 static int open_resolved(const char *path, int flags, mode_t mode)
 {
-	struct open_how how = { .flags = (unsigned)flags, .mode = mode, .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS };
+	struct open_how how = { .flags = (unsigned)flags,
+				.mode = flags & O_CREAT ? mode : 0,
+				.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS };
 	int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
 	if (fd < 0 && errno == ENOSYS)
 		fd = open(path, flags | O_NOFOLLOW, mode);

@@ -1,0 +1,3 @@
+lunkit_unit_test(iov base)
+lunkit_unit_test(error base)
+lunkit_unit_test(checked base)

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "host/process.h"
+#include "image/handler.h"
+
+static char folder[64];
+static int sockets[2];
+static struct protocol_packet request, answer;
+
+static int setup(void **state)
+{
+	(void)state;
+	strcpy(folder, "/tmp/lunkit-opener-XXXXXX");
+	assert_non_null(mkdtemp(folder));
+	return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sockets);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	char command[128];
+	snprintf(command, sizeof(command), "rm -rf '%s'", folder);
+	close(sockets[0]);
+	close(sockets[1]);
+	return system(command);
+}
+
+static const char *in_folder(const char *name)
+{
+	static char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	return path;
+}
+
+static int ask(enum protocol_type type, const struct opener_policy *policy, const char *path, unsigned flags)
+{
+	memset(&request, 0, sizeof(request));
+	request.message.type = type;
+	request.message.id = 5;
+	request.message.open.flags = flags;
+	snprintf(request.message.open.path, sizeof(request.message.open.path), "%s", path);
+	assert_int_equal(opener_answer(policy, sockets[0], &request), 0);
+	assert_int_equal(protocol_receive(sockets[1], &answer), 1);
+	assert_int_equal(answer.message.type, PROTOCOL_ANSWER);
+	assert_int_equal(answer.message.id, 5);
+	if (answer.message.result.result < 0) {
+		assert_int_equal(answer.fd_count, 0);
+		assert_non_null(strstr(answer.message.result.error.message, path)); /* which file */
+	} else {
+		assert_int_equal(answer.fd_count, type == PROTOCOL_OPEN ? 1 : 0);
+	}
+	return answer.message.result.result;
+}
+
+static void make_file(const char *path)
+{
+	int fd = open(path, O_CREAT | O_WRONLY | O_EXCL, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+static void test_only_the_named_path(void **state)
+{
+	(void)state;
+	char path[PATH_MAX];
+	strcpy(path, in_folder("disk"));
+	make_file(path);
+	struct opener_policy policy = { .path = path };
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, 0), 0);
+	assert_int_equal(fcntl(answer.fds[0], F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDONLY);
+	protocol_close_fds(&answer);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, "/etc/passwd", 0), -EACCES);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, in_folder("./disk"), 0), -EACCES);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, "", 0), -EACCES);
+	policy.path = NULL;
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, 0), -EACCES);
+}
+
+static void test_only_what_was_allowed(void **state)
+{
+	(void)state;
+	char path[PATH_MAX];
+	strcpy(path, in_folder("disk"));
+	struct opener_policy policy = { .path = path };
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_CREATE), -EACCES);
+	policy.may_write = true;
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_CREATE), -EACCES);
+	assert_int_equal(access(path, F_OK), -1);
+	policy.may_create = true;
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_CREATE), 0);
+	protocol_close_fds(&answer);
+	struct stat status;
+	assert_int_equal(stat(path, &status), 0);
+	assert_int_equal(status.st_mode & 0777, 0600);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_CREATE), -EEXIST);
+	policy.may_write = false;
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_WRITE), -EACCES);
+	policy.may_create = false;
+	assert_int_equal(ask(PROTOCOL_REMOVE, &policy, path, 0), -EACCES);
+	policy.may_create = true;
+	assert_int_equal(ask(PROTOCOL_REMOVE, &policy, "/etc/passwd", 0), -EACCES);
+	assert_int_equal(ask(PROTOCOL_REMOVE, &policy, path, 0), 0);
+	assert_int_equal(access(path, F_OK), -1);
+}
+
+static void test_refuses_what_is_no_image(void **state)
+{
+	(void)state;
+	char path[PATH_MAX];
+	struct opener_policy policy = { .path = path, .may_write = true };
+	strcpy(path, folder);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, 0), -EISDIR);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_WRITE), -EISDIR);
+	strcpy(path, in_folder("pipe"));
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, 0), -EINVAL); /* and does not wait for a writer */
+	strcpy(path, "/dev/zero");
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_WRITE), -EINVAL);
+	strcpy(path, in_folder("missing"));
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, 0), -ENOENT);
+	assert_string_not_equal(answer.message.result.error.hint, "");
+}
+
+static void test_a_link_that_appears_is_refused(void **state)
+{
+	(void)state;
+	char path[PATH_MAX];
+	strcpy(path, in_folder("disk"));
+	assert_int_equal(symlink("/etc/passwd", path), 0);
+	struct opener_policy policy = { .path = path };
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, 0), -ELOOP);
+}
+
+static void test_direct_falls_back(void **state)
+{
+	(void)state;
+	char path[] = "/dev/shm/lunkit-opener-XXXXXX"; /* a tmpfs: some kernels refuse O_DIRECT there */
+	int fd = mkstemp(path);
+	assert_true(fd >= 0);
+	close(fd);
+	struct opener_policy policy = { .path = path, .may_write = true };
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_WRITE | LUNKIT_FILE_DIRECT), 0);
+	bool direct = fcntl(answer.fds[0], F_GETFL) & O_DIRECT;
+	assert_int_equal(direct, (answer.message.result.flags & LUNKIT_FILE_DIRECT) != 0);
+	protocol_close_fds(&answer);
+	unlink(path);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_only_the_named_path),	     TEST(test_only_what_was_allowed),
+		TEST(test_refuses_what_is_no_image), TEST(test_a_link_that_appears_is_refused),
+		TEST(test_direct_falls_back),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

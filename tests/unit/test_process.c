@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "host/process.h"
+
+/* A script in the worker's place. */
+static void make_program(char *path, const char *text)
+{
+	strcpy(path, "/tmp/lunkit-process-XXXXXX");
+	int fd = mkstemp(path);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	assert_int_equal(fchmod(fd, 0700), 0);
+	close(fd);
+}
+
+static void test_missing_program(void **state)
+{
+	(void)state;
+	struct worker_config config = { .program = "/nonexistent/worker", .handlers = "/", .keep_fd = -1 };
+	struct worker_process process;
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	assert_int_equal(worker_spawn(&config, &process, &err), -ENOENT);
+	assert_non_null(strstr(err.message, "/nonexistent/worker"));
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* nothing is left */
+}
+
+static void test_what_the_worker_inherits(void **state)
+{
+	(void)state;
+	char program[64], result[] = "/tmp/lunkit-result-XXXXXX", text[512];
+	int result_fd = mkstemp(result);
+	/* the environment, the arguments and the open descriptors as the worker sees them; 255 is the shell's own script */
+	snprintf(text, sizeof(text),
+		 "#!/bin/bash\nXX
+	make_program(program, text);
+	int leaked = open("/dev/null", O_RDONLY); /* without close-on-exec */
+	int keep = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	setenv("LUNKIT_SECRET", "x", 1);
+	struct worker_config config = { .program = program, .handlers = "/handlers", .keep_fd = keep };
+	struct worker_process process;
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	assert_int_equal(worker_spawn(&config, &process, &err), 0);
+	int status;
+	assert_int_equal(worker_wait(&process, 20000, &status), 0);
+	assert_int_equal(status, 0);
+	worker_release(&process);
+	ssize_t length = read(result_fd, text, sizeof(text) - 1);
+	text[length > 0 ? length : 0] = '\0';
+	assert_string_equal(text, "args --handlers /handlers\n0\n0 1 2 3 4 ");
+	close(leaked);
+	close(keep);
+	close(result_fd);
+	unlink(result);
+	unlink(program);
+}
+
+static void test_a_worker_that_hangs_is_killed(void **state)
+{
+	(void)state;
+	char program[64];
+	make_program(program, "#!/bin/sh\nexec sleep 1000\n");
+	struct worker_config config = { .program = program, .handlers = "/", .keep_fd = -1 };
+	struct worker_process process;
+	assert_int_equal(worker_spawn(&config, &process, NULL), 0);
+	int status;
+	assert_int_equal(worker_wait(&process, 50, &status), 0);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	worker_release(&process);
+	unlink(program);
+}
+
+static void test_a_call_to_a_worker_that_dies(void **state)
+{
+	(void)state;
+	char program[64];
+	make_program(program, "#!/bin/sh\nexit 3\n");
+	struct worker_config config = { .program = program, .handlers = "/", .keep_fd = -1 };
+	struct worker_process process;
+	assert_int_equal(worker_spawn(&config, &process, NULL), 0);
+	static struct protocol_packet request, reply;
+	request.message.type = PROTOCOL_DESCRIBE;
+	struct opener_policy policy = { 0 };
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	assert_int_equal(worker_call(&process, &policy, &request, &reply, NULL, NULL, &err), -EPIPE);
+	assert_string_not_equal(err.message, "");
+	int status;
+	assert_int_equal(worker_wait(&process, 20000, &status), 0);
+	assert_int_equal(WEXITSTATUS(status), 3);
+	worker_release(&process);
+	unlink(program);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_missing_program),
+		cmocka_unit_test(test_what_the_worker_inherits),
+		cmocka_unit_test(test_a_worker_that_hangs_is_killed),
+		cmocka_unit_test(test_a_call_to_a_worker_that_dies),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Each test enters the sandbox in a process of its own and says with its exit status what it could still do there. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "worker/sandbox.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define FILTERED 0
+#else
+#define FILTERED 1
+#endif
+
+#define NOBODY 65534u
+
+static bool is_root(void)
+{
+	return geteuid() == 0;
+}
+
+/* Runs try() in the sandbox; true when it returned 0. */
+static int in_sandbox(int (*try)(void))
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct lunkit_error err = LUNKIT_ERROR_INIT;
+		uint32_t user = is_root() ? NOBODY : (uint32_t)-1;
+		if (sandbox_enter(user, user, &err) < 0) {
+			fprintf(stderr, "%s\n", err.message);
+			_exit(99);
+		}
+		_exit(try());
+	}
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/* 0 when a call failed with EPERM or EACCES, as it should */
+static int refused(long result)
+{
+	return result < 0 && (errno == EPERM || errno == EACCES) ? 0 : 1;
+}
+
+static int try_open(void)
+{
+	return refused(open("/etc/hostname", O_RDONLY));
+}
+static int try_socket(void)
+{
+	return refused(socket(AF_INET, SOCK_STREAM, 0));
+}
+static int try_exec(void)
+{
+	execl("/bin/true", "true", (char *)NULL);
+	return refused(-1);
+}
+static int try_fork(void)
+{
+	return refused(fork());
+}
+static int try_kill(void)
+{
+	return refused(kill(getppid(), 0));
+}
+static int try_ptrace(void)
+{
+	return refused(ptrace(PTRACE_ATTACH, getppid(), NULL, NULL));
+}
+static int try_executable_memory(void)
+{
+	void *map = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return refused(map == MAP_FAILED ? -1 : 0);
+}
+static int try_io_uring_setup(void)
+{
+	char params[256] = { 0 };
+	return refused(syscall(SYS_io_uring_setup, 1, params));
+}
+static int try_terminal_ioctl(void)
+{
+	return refused(ioctl(2, 0x5412 /* TIOCSTI: types into the terminal */, "x"));
+}
+
+static void test_what_is_forbidden(void **state)
+{
+	(void)state;
+	if (!FILTERED)
+		skip();
+	assert_int_equal(in_sandbox(try_open), 0);
+	assert_int_equal(in_sandbox(try_socket), 0);
+	assert_int_equal(in_sandbox(try_exec), 0);
+	assert_int_equal(in_sandbox(try_fork), 0);
+	assert_int_equal(in_sandbox(try_kill), 0);
+	assert_int_equal(in_sandbox(try_ptrace), 0);
+	assert_int_equal(in_sandbox(try_executable_memory), 0);
+	assert_int_equal(in_sandbox(try_io_uring_setup), 0);
+	assert_int_equal(in_sandbox(try_terminal_ioctl), 0);
+}
+
+static void *thread_main(void *argument)
+{
+	*(int *)argument = 1;
+	return NULL;
+}
+
+static int try_thread(void)
+{
+	pthread_t thread;
+	int ran = 0;
+	if (pthread_create(&thread, NULL, thread_main, &ran) != 0)
+		return 1;
+	pthread_join(thread, NULL);
+	char *memory = malloc(64 << 20);
+	if (!memory)
+		return 2;
+	memset(memory, 1, 64 << 20);
+	free(memory);
+	return ran ? 0 : 3;
+}
+
+static int try_rights(void)
+{
+	struct rlimit core;
+	getrlimit(RLIMIT_CORE, &core);
+	if (is_root())
+		return 1;
+	return core.rlim_max == 0 ? 0 : 2;
+}
+
+static int try_status(void)
+{
+	/* needs no filter: reads its own status through a descriptor is impossible, so ask the kernel */
+	return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 || errno == EPERM ? 0 : 1;
+}
+
+static void test_what_is_left(void **state)
+{
+	(void)state;
+	assert_int_equal(in_sandbox(try_thread), 0);
+	assert_int_equal(in_sandbox(try_status), 0);
+	if (is_root())
+		assert_int_equal(in_sandbox(try_rights), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_what_is_forbidden),
+		cmocka_unit_test(test_what_is_left),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
