@@ -46,7 +46,7 @@ static void test_what_the_worker_inherits(void **state)
 	int result_fd = mkstemp(result);
 	/* the environment, the arguments and the open descriptors as the worker sees them; 255 is the shell's own script */
 	snprintf(text, sizeof(text),
-		 "#!/bin/bash\nXX
+		 "#!/bin/bash\nexec > %s\necho args \"$@\"\nenv | grep -c SECRET\nls /proc/$$/fd | grep -v 255 | tr '\\n' ' '\n", result);
 	make_program(program, text);
 	int leaked = open("/dev/null", O_RDONLY); /* without close-on-exec */
 	int keep = open("/dev/zero", O_RDONLY | O_CLOEXEC);
