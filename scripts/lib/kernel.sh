@@ -135,7 +135,7 @@ kernel_boot_files() {
 
     mkdir -p "$work"/root/{bin,dev,proc,lower,upper,root,modules.d}
     cp "$(type -P busybox)" "$work/root/bin/busybox"
-    for applet in sh mount mkdir ln grep ip insmod switch_root; do
+    for applet in sh mount mkdir ln grep ip insmod mknod switch_root; do
         ln -s busybox "$work/root/bin/$applet"
     done
     install -m 755 "$lunkit_root/scripts/lib/vm-init" "$work/root/init"
