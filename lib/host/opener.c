@@ -107,6 +107,8 @@ static int opener_open(const struct opener_policy *policy, const struct protocol
 	}
 	if (fd < 0)
 		return explain_open_failure(request->path, errno, flags, err);
+	if (policy->ret_created && (flags & FILE_CREATE))
+		*policy->ret_created = true;
 
 	struct stat status;
 	int r = 0;
@@ -134,6 +136,8 @@ static int opener_remove(const struct opener_policy *policy, const struct protoc
 		return lunkit_error_set(err, EACCES, "cannot remove '%s': it was not made by this worker", request->path);
 	if (unlink(request->path) < 0)
 		return lunkit_error_set(err, errno, "cannot remove '%s': %s", request->path, strerror(errno));
+	if (policy->ret_created)
+		*policy->ret_created = false;
 	return 0;
 }
 

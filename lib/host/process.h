@@ -40,6 +40,7 @@ int worker_wait(struct worker_process *process, int timeout_ms, int *ret_status)
 struct opener_policy {
 	const char *path; /* the one path that may be opened, or NULL for none */
 	bool may_write, may_create;
+	bool *ret_created; /* or NULL: true while a file that was made for the worker has not been removed for it */
 };
 /* Answers an OPEN or REMOVE message on the worker's socket. Returns what protocol_send() did. */
 int opener_answer(const struct opener_policy *policy, int socket, const struct protocol_packet *request);
