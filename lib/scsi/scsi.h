@@ -14,7 +14,7 @@
 
 #include "image/handler.h"
 
-#define SCSI_SENSE_SIZE 96 /* room in TCMU's response; fixed-format sense with an information descriptor takes 18 */
+#define SCSI_SENSE_SIZE 96 /* room in TCMU's response; the longest sense made here takes 28 */
 #define SCSI_CDB_MAX 260
 
 /* Status bytes (SAM-5 5.3.1) */
@@ -79,18 +79,24 @@ struct scsi_device {
 	bool descriptor_sense;	     /* D_SENSE in the control mode page */
 	bool software_write_protect; /* SWP there */
 	bool stopped;		     /* START STOP UNIT */
-	uint8_t copy_list_id;	     /* of the last EXTENDED COPY, for RECEIVE COPY RESULTS */
-	uint8_t copy_status;
-	uint16_t copy_segments;
-	uint32_t copy_transferred;
+	/* of the last EXTENDED COPY that started to copy, for RECEIVE COPY RESULTS */
 	bool copy_known;
+	uint8_t copy_list_id;
+	uint8_t copy_status;	   /* COPY MANAGER STATUS: 0 in progress, 1 done, 2 done with errors */
+	uint16_t copy_segments;	   /* processed */
+	uint64_t copy_transferred; /* bytes */
+	uint8_t copy_sense[18];	   /* fixed format, while copy_sense_length is not 0 */
+	uint8_t copy_sense_length;
 };
 
 #define SCSI_UA_CAPACITY_CHANGED 1u /* 06/2A/09 */
 #define SCSI_UA_MODE_CHANGED 2u	    /* 06/2A/01 */
 #define SCSI_UA_RESET 4u	    /* 06/29/00 */
 
-/* Fills the state part and checks nothing; the caller fills the rest from the image's limits. */
+/*
+ * Fills the state part and checks nothing; the caller fills the rest (write_cache too) from the image's limits. What is 0 there means
+ * "no limit"; READ CAPACITY and the block limits page say what is enforced.
+ */
 void scsi_device_init(struct scsi_device *device);
 /* The new capacity and a unit attention for it; nothing when it is unchanged. */
 void scsi_device_resize(struct scsi_device *device, uint64_t blocks);
@@ -105,12 +111,19 @@ enum scsi_step {
 
 #define SCSI_SCRATCH_SIZE (256u * 1024u)
 #define SCSI_EXTENTS_MAX 64
+#define SCSI_COPY_SEGMENTS_MAX 8
+
+/* One segment of EXTENDED COPY, in blocks of this device. */
+struct scsi_copy_segment {
+	uint64_t source, destination;
+	uint32_t blocks;
+};
 
 struct scsi_command {
 	/* set by the owner before scsi_command_start() */
 	uint8_t cdb[SCSI_CDB_MAX]; /* copied: the initiator's memory may change */
 	unsigned cdb_length;	   /* bytes that are valid in cdb */
-	struct iovec *iov;	   /* data-in or data-out buffer; the command may change the entries */
+	struct iovec *iov;	   /* data-in or data-out buffer; the command may change both the entries and these two members */
 	unsigned iov_count;
 	struct lunkit_request *request; /* where the command builds its image requests */
 
@@ -132,8 +145,11 @@ struct scsi_command {
 	uint64_t data_length;		   /* of the whole iov */
 	uint32_t blocks, index, count;
 	unsigned fields; /* bits that the command's code names */
-	struct iovec scratch_iov[2];
-	struct lunkit_extent extents[SCSI_EXTENTS_MAX];
+	struct iovec scratch_iov[1];
+	union { /* big, and touched by the commands that need it only */
+		struct lunkit_extent extents[SCSI_EXTENTS_MAX];
+		struct scsi_copy_segment segments[SCSI_COPY_SEGMENTS_MAX];
+	};
 };
 
 /* Starts a command and runs it up to its first need. Never fails: what can't be parsed is done with sense. */
@@ -141,7 +157,7 @@ enum scsi_step scsi_command_start(struct scsi_device *device, struct scsi_comman
 /* Goes on after a need was met. result: 0 or -errno. */
 enum scsi_step scsi_command_step(struct scsi_command *command, int result);
 
-/* Ends a command from outside its machine: BUSY or TASK ABORTED without sense, CHECK CONDITION with the given key and code. */
+/* Ends a command from outside its machine: BUSY or TASK ABORTED without sense, CHECK CONDITION with the given key and code (0x2400 is 24/00). */
 void scsi_command_fail(struct scsi_command *command, enum scsi_status status, uint8_t key, uint16_t code);
 
 /* "READ(10)" for logs. Never NULL. */
