@@ -42,6 +42,9 @@
 extern "C" {
 #endif
 
+/* Programs that load handlers export these functions. */
+#pragma GCC visibility push(default)
+
 #define LUNKIT_HANDLER_INTERFACE 1u
 
 /* ---- requests ---------------------------------------------------------------------------------------------------------------------- */
@@ -275,6 +278,8 @@ struct lunkit_handler {
 	{                                                                                                                                  \
 		return &(handler);                                                                                                         \
 	}
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

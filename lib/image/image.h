@@ -18,6 +18,16 @@
 #include "image/handler.h"
 #include "io/loop.h"
 
+/* Bytes that a request or a lock works on, in the order in which they were asked for. The image's own. */
+struct image_range {
+	struct list node;
+	uint64_t begin, end;
+	struct image_lock *pass;
+	void (*granted)(struct image_range *range);
+	bool exclusive; /* else a write among writes */
+	bool tracked;	/* in one of the image's lists */
+};
+
 /* How the process that started the worker opens paths for it. Set up by the worker; blocks while it asks. */
 struct image_opener {
 	/*
@@ -63,7 +73,10 @@ void image_close(struct image *image);
 int image_create(struct lunkit_host *host, const struct lunkit_handler *handler, const struct image_params *params,
 		 struct lunkit_error *err);
 
-/* The handler's limits with every default filled in, block_size included; max_transfer etc. are UINT64_MAX where there is none. */
+/*
+ * The handler's limits with every default filled in, block_size included. The maxima are UINT64_MAX where there is none; optimal_transfer is 0
+ * where the handler has no opinion. LUNKIT_CAN_* tell what the handler does; requests of every kind may be submitted whatever they say.
+ */
 const struct lunkit_limits *image_limits(const struct image *image);
 bool image_is_read_only(const struct image *image);
 const char *image_kind(const struct image *image);
@@ -85,8 +98,8 @@ struct image_request {
 	void *user;
 	/* below: the shim's */
 	struct image *image;
-	struct list node;
 	struct image_shim *shim;
+	struct list node;
 };
 size_t image_request_size(const struct image *image);
 void image_request_init(struct image *image, struct image_request *request);
@@ -101,17 +114,22 @@ struct image_lock {
 	uint64_t offset, length;
 	void (*granted)(struct image_lock *lock);
 	/* below: the image's */
-	struct list node;
+	struct image_range range;
 	bool held;
 };
 void image_lock(struct image *image, struct image_lock *lock);
+/* Also for a lock that has not been granted yet: then it never is. */
 void image_unlock(struct image *image, struct image_lock *lock);
 /* Requests submitted with this slot pass the lock. NULL: none. */
 void image_request_set_lock(struct image_request *request, struct image_lock *lock);
 
-/* Calls done(op, 0) once no request is in flight; requests submitted later are held back until image_resume(). */
+/*
+ * Calls done(op, 0) from the loop once no request is in flight; requests submitted later, those with a lock too, are held back until
+ * image_resume(). So are those that were waiting for a lock: whoever holds it may itself be waiting for a request that is held back. Drains nest.
+ */
 void image_drain(struct image *image, struct loop_op *op);
 void image_resume(struct image *image);
+/* Requests that were started and are not done: without those that are held back or wait for a lock. */
 unsigned image_in_flight(const struct image *image);
 
 /* A control operation on an open image. done is called exactly once; err is what the handler said. */
