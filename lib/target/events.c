@@ -28,6 +28,7 @@
 #include "target/libtcmu.h"
 
 #define HANDLERS_MAX 32
+#define RETRY_SECONDS 60
 #define NETLINK_BUFFER (4 * 1024 * 1024)
 #define NETLINK_OVERRUN 5 /* libnl's NLE_NOMEM, which ENOBUFS becomes */
 #define PARAMETERS "module/target_core_user/parameters"
@@ -239,15 +240,20 @@ static void *events_main(void *argument)
 {
 	struct target_events *events = argument;
 	pthread_setname_np(pthread_self(), "tcmu");
-	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	struct tcmulib_context *context = start_libtcmu(events, &err);
-	struct target_event *event;
-	while (!(event = event_new(events, context ? TARGET_STARTED : TARGET_FAILED)))
-		sleep(1);
-	event->err = err;
-	event_ask(event);
-	if (!context)
-		return NULL;
+	struct tcmulib_context *context = NULL;
+	/* Without the kernel's side lunkitd lives on, says so, and looks again now and then: a module may be installed later. */
+	for (bool told = false; !context;) {
+		struct lunkit_error err = LUNKIT_ERROR_INIT;
+		context = start_libtcmu(events, &err);
+		struct target_event *event = NULL;
+		if ((context || !told) && (event = event_new(events, context ? TARGET_STARTED : TARGET_FAILED))) {
+			event->err = err;
+			event_ask(event);
+			told = true;
+		}
+		if (!context)
+			sleep(RETRY_SECONDS);
+	}
 
 	struct pollfd master = { .fd = tcmulib_get_master_fd(context), .events = POLLIN };
 	for (;;) {
@@ -262,6 +268,7 @@ static void *events_main(void *argument)
 			usleep(100000); /* never spin on an error that stays */
 		}
 	}
+	return NULL;
 }
 
 int target_events_start(const struct target_events_config *config, struct target_events **ret, struct lunkit_error *err)

@@ -21,7 +21,7 @@ enum target_event_type {
 	TARGET_WRITE_CACHE,
 	TARGET_CFGSTRING,
 	TARGET_STARTED, /* libtcmu runs; all that were there have been ADDED. Needs an answer as well. */
-	TARGET_FAILED,	/* libtcmu can't start; err says why. The last event. */
+	TARGET_FAILED,	/* libtcmu can't start; err says why. It is tried again later. Needs an answer as well. */
 };
 
 struct target_event {

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * lunkitd's end of one worker: its socket, its process, its requests. Owner: the main thread. The worker may have been taken over by a hostile image: it can't make
+ * lunkitd wait (non-blocking socket; files are opened for it on a task's thread, one at a time), grow (bounded messages, bounded questions) or believe (messages that make no sense end
+ * it).
+ */
+
+#include <systemd/sd-event.h>
+
+#include "base/error.h"
+#include "control/task.h"
+#include "host/process.h"
+
+struct channel;
+
+struct channel_config {
+	sd_event *event;
+	struct tasks *tasks; /* for opening files */
+	const struct worker_config *worker;
+	const char *runtime_directory; /* for its lease */
+	const char *label;	       /* for log lines */
+	const char *path;	       /* the one that it may open, or NULL */
+	bool may_write;
+	unsigned *count; /* of live processes: counted up and down */
+
+	/* Never called from inside a channel function. Each may free the channel. */
+	void (*ready)(void *argument, const struct protocol_ready *ready); /* or NULL */
+	/* Its questions; answer each with channel_answer(). NULL: it may ask none. */
+	void (*ask)(void *argument, uint32_t id, const struct protocol_query *query);
+	void (*notice)(void *argument, const char *text); /* or NULL */
+	/* The process is gone: the last call. failure: why, as far as it is known; code 0 after a drain that went well. */
+	void (*ended)(void *argument, const struct lunkit_error *failure);
+	void *argument;
+};
+
+/* Starts a worker. Strings of config are copied. */
+int channel_new(const struct channel_config *config, struct channel **ret, struct lunkit_error *err);
+/* ended() will not be called. A worker that still lives is killed; takes NULL. */
+void channel_free(struct channel *channel);
+
+/* Sends a START message. Without READY after seconds the worker is killed. */
+void channel_start(struct channel *channel, const struct protocol_packet *start, unsigned seconds);
+/*
+ * A request; done() is called exactly once, never from inside: with the reply, or NULL when the worker ended or did not answer in time (err says which).
+ */
+void channel_call(struct channel *channel, struct protocol_packet *request, unsigned seconds,
+		  void (*done)(void *argument, const struct protocol_result *reply, const struct lunkit_error *err), void *argument);
+/* Answers a question; result 0 or -errno. */
+void channel_answer(struct channel *channel, uint32_t id, int result, const void *bytes, size_t length);
+/* Asks it to finish what it does and leave; after seconds it is killed. */
+void channel_drain(struct channel *channel, unsigned seconds);
+/* Says in ended() that it was killed for this reason. */
+__attribute__((format(printf, 2, 3))) void channel_kill(struct channel *channel, const char *format, ...);
+
+pid_t channel_pid(const struct channel *channel);
