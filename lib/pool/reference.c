@@ -229,14 +229,20 @@ bool reference_is_path(const struct reference *reference)
 	return reference->name[0] == '/' || strncmp(reference->name, "./", 2) == 0 || strncmp(reference->name, "../", 3) == 0;
 }
 
+/* The name as it was typed: without the "./" that reference_parse() put in front. */
+static const char *typed_name(const struct reference *reference)
+{
+	return reference->name + (strncmp(reference->name, "./", 2) == 0 ? 2 : 0);
+}
+
 static int resolve_failed(const struct reference *reference, int code, struct lunkit_error *err)
 {
 	switch (code) {
 	case ENOENT:
-		lunkit_error_set(err, code, "'%s' does not exist", reference->name);
+		lunkit_error_set(err, code, "'%s' does not exist", typed_name(reference));
 		break;
 	case EACCES:
-		lunkit_error_set(err, code, "no permission to reach '%s'", reference->name);
+		lunkit_error_set(err, code, "no permission to reach '%s'", typed_name(reference));
 		break;
 	case ENAMETOOLONG:
 		lunkit_error_set(err, code, "the path of '%s' is longer than %d bytes", reference->name, REFERENCE_NAME_MAX - 1);
@@ -254,15 +260,16 @@ static int resolve_new(struct reference *reference, char resolved[static PATH_MA
 	char directory[REFERENCE_NAME_MAX];
 	const char *slash = strrchr(reference->name, '/'), *base = slash + 1;
 	if (!*base || strcmp(base, ".") == 0 || strcmp(base, "..") == 0)
-		return lunkit_error_set(err, EISDIR, "'%s' names a directory", reference->name);
+		return lunkit_error_set(err, EISDIR, "'%s' names a directory", typed_name(reference));
 	size_t length = (size_t)(slash - reference->name);
 	memcpy(directory, reference->name, length);
 	directory[length] = '\0';
 	if (!realpath(length ? directory : "/", resolved)) {
 		if (errno != ENOENT)
 			return resolve_failed(reference, errno, err);
-		lunkit_error_set(err, ENOENT, "the directory '%s' does not exist", directory);
-		return lunkit_error_hint(err, "make it first: mkdir -p '%s'", directory);
+		const char *typed = directory + (directory[0] == '.' && directory[1] == '/' ? 2 : 0);
+		lunkit_error_set(err, ENOENT, "the directory '%s' does not exist", typed);
+		return lunkit_error_hint(err, "make it first: mkdir -p '%.200s'", typed);
 	}
 	size_t used = strlen(resolved);
 	if (used == 1)

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The verbs that work on an image, attached or not: info, create, resize. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/parse.h"
+#include "cli/format.h"
+#include "cli/offline.h"
+#include "cli/report.h"
+#include "cli/verbs.h"
+#include "pool/bus.h"
+
+/* ";KEY=VALUE" behind the image's text, with VALUE as it was typed: nothing in it is special on a command line. */
+static int append_option(char *text, size_t size, const char *option, struct lunkit_error *err)
+{
+	char value[REFERENCE_OPTIONS_MAX];
+	const char *equals = strchr(option, '=');
+	size_t used = strlen(text);
+	if (!equals || equals == option) {
+		lunkit_error_set(err, EINVAL, "'%s' is not of the form KEY=VALUE", option);
+		return lunkit_error_hint(err, "--option KEY=VALUE, for example --option preallocation=full");
+	}
+	if (percent_encode(equals + 1, value, sizeof(value)) < 0 || used + strlen(option) + strlen(value) + 2 >= size)
+		return lunkit_error_set(err, ENAMETOOLONG, "option '%.64s' is too long", option);
+	snprintf(text + used, size - used, ";%.*s=%s", (int)(equals - option), option, value);
+	return 0;
+}
+
+int verb_reference(const struct cli_arguments *arguments, bool must_exist, struct reference *ret, struct lunkit_error *err)
+{
+	static char text[REFERENCE_KIND_MAX + 3 * REFERENCE_NAME_MAX + 4 * REFERENCE_OPTIONS_MAX];
+	struct reference reference;
+	if (snprintf(text, sizeof(text), "%s", arguments->operands[0]) >= (int)sizeof(text))
+		return lunkit_error_set(err, ENAMETOOLONG, "the image's name is too long");
+	int r = 0;
+	for (unsigned i = 0; i < arguments->repeated_count && r == 0; i++)
+		r = append_option(text, sizeof(text), arguments->repeated[i], err);
+	if (r == 0)
+		r = reference_parse(text, &reference, err);
+	if (r == 0)
+		r = reference_resolve(&reference, must_exist, err);
+	if (r < 0)
+		return r;
+	*ret = reference;
+	return 0;
+}
+
+const char *verb_subject(const struct reference *reference)
+{
+	static char text[REFERENCE_KIND_MAX + 3 * REFERENCE_NAME_MAX];
+	if (reference_is_path(reference))
+		return reference->name;
+	snprintf(text, sizeof(text), "%s:%s", reference->kind, reference->name);
+	return text;
+}
+
+bool verb_attached(const char *text, struct bus *ret_bus, char **ret_path)
+{
+	struct bus bus = { 0 };
+	if (bus_open(&bus, NULL) == 0 && bus_find(&bus, text, ret_path, NULL) == 0) {
+		*ret_bus = bus;
+		return true;
+	}
+	bus_close(&bus);
+	return false;
+}
+
+/* "virtual-size" to "virtual size", and values as people read them. Objects and arrays below it are shown as JSON. */
+static void print_info(struct json_object *info)
+{
+	size_t width = 0;
+	json_object_object_foreach(info, measured, ignored)
+	{
+		(void)ignored;
+		width = MAX(width, strlen(measured));
+	}
+	json_object_object_foreach(info, key, value)
+	{
+		char size[FORMAT_MAX], label[128];
+		const char *text = json_object_get_string(value);
+		snprintf(label, sizeof(label), "%s:", key);
+		for (char *at = label; *at; at++)
+			if (*at == '-')
+				*at = ' ';
+		size_t length = strlen(key);
+		if (json_object_is_type(value, json_type_boolean))
+			text = json_object_get_boolean(value) ? "yes" : "no";
+		else if (json_object_is_type(value, json_type_int) && length >= 4 && strcmp(key + length - 4, "size") == 0)
+			text = format_size_exact(json_object_get_uint64(value), size);
+		char *printable = format_printable(text ? text : "-");
+		printf("%-*s  %s\n", (int)width + 1, label, printable ? printable : "?");
+		free(printable);
+	}
+}
+
+int verb_info(const struct cli_arguments *arguments)
+{
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	const char *image = arguments->operands[0];
+	struct json_object *info = NULL;
+	struct reference reference;
+	struct bus bus;
+	char *path;
+	int r;
+	bool attached = verb_attached(image, &bus, &path);
+	if (attached) {
+		struct json_object *lun = NULL;
+		r = bus_lun_json(&bus, path, "Info", &info, &err);
+		if (r == 0)
+			r = bus_lun(&bus, path, &lun, &err);
+		if (r == 0) {
+			json_object_object_add(info, "attached", json_object_new_boolean(true));
+			json_object_object_add(info, "lun", json_object_new_string(json_string(lun, "name", "")));
+			json_object_object_add(info, "state", json_object_new_string(json_string(lun, "state", "")));
+			const char *device = json_string_at(lun, "devices", 0);
+			if (device)
+				json_object_object_add(info, "device", json_object_new_string(device));
+		}
+		json_object_put(lun);
+		free(path);
+		bus_close(&bus);
+	} else {
+		r = verb_reference(arguments, true, &reference, &err);
+		if (r == 0) {
+			image = verb_subject(&reference);
+			r = offline_info(&reference, &info, &err);
+		}
+		if (r == 0)
+			json_object_object_add(info, "attached", json_object_new_boolean(false));
+	}
+	if (r < 0) {
+		json_object_put(info);
+		return report_failure("show", image, &err);
+	}
+	if (cli_given(arguments, CLI_JSON))
+		json_print(info);
+	else
+		print_info(info);
+	json_object_put(info);
+	return CLI_OK;
+}
+
+static int parse_size_argument(const char *text, uint64_t *ret, struct lunkit_error *err)
+{
+	int r = parse_size(text, ret);
+	if (r == -ERANGE)
+		lunkit_error_set(err, r, "the size '%s' is more than an image can have", text);
+	else if (r < 0)
+		lunkit_error_set(err, r, "'%s' is not a size", text);
+	else if (*ret > INT64_MAX)
+		r = lunkit_error_set(err, ERANGE, "the size '%s' is more than an image can have", text);
+	return r < 0 ? lunkit_error_hint(err, "a size is a number of bytes, or one with K, M, G or T behind it: 512M, 10G") : 0;
+}
+
+static void print_size_result(const struct cli_arguments *arguments, const char *done, const char *image, uint64_t before, bool has_before,
+			      uint64_t size)
+{
+	char text[FORMAT_MAX];
+	if (cli_given(arguments, CLI_JSON)) {
+		struct json_object *result = json_object_new_object();
+		json_object_object_add(result, "image", json_object_new_string(image));
+		if (has_before)
+			json_object_object_add(result, "size-before", json_object_new_uint64(before));
+		json_object_object_add(result, "size", json_object_new_uint64(size));
+		json_print(result);
+		json_object_put(result);
+		return;
+	}
+	char *printable = format_printable(image);
+	printf("%s %s: %s\n", done, printable ? printable : "?", format_size_exact(size, text));
+	free(printable);
+}
+
+int verb_create(const struct cli_arguments *arguments)
+{
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	struct reference reference;
+	const char *option = arguments->values[CLI_SIZE], *operand = arguments->operand_count > 1 ? arguments->operands[1] : NULL;
+	uint64_t size;
+	if (!option == !operand) {
+		lunkit_error_set(&err, EINVAL, option ? "the size is given twice" : "create needs a size");
+		lunkit_error_hint(&err, "lunkit create %.150s 10G", arguments->operands[0]);
+		return report_usage(&err);
+	}
+	if (parse_size_argument(option ? option : operand, &size, &err) < 0)
+		return report_usage(&err);
+	if (!size) {
+		lunkit_error_set(&err, EINVAL, "an image of 0 bytes is no disk");
+		return report_usage(&err);
+	}
+	int r = verb_reference(arguments, false, &reference, &err);
+	if (r < 0)
+		return report_failure("create", arguments->operands[0], &err);
+	r = offline_create(&reference, size, &err);
+	if (r < 0)
+		return report_failure("create", verb_subject(&reference), &err);
+	print_size_result(arguments, "created", verb_subject(&reference), 0, false, size);
+	return CLI_OK;
+}
+
+/* By lunkitd, whose worker holds the image. */
+static int resize_attached(struct bus *bus, const char *path, const struct offline_resize *resize, uint64_t *ret_before,
+			   uint64_t *ret_after, struct lunkit_error *err)
+{
+	struct json_object *lun = NULL;
+	sd_bus_message *answer = NULL;
+	uint64_t target, before = 0, after = 0;
+	int r = bus_lun(bus, path, &lun, err);
+	if (r == 0) {
+		before = json_number(lun, "size");
+		r = resize_target(resize, before, &target, err);
+	}
+	if (r == 0)
+		r = bus_call(bus, path, BUS_LUN_INTERFACE, "Resize", &answer, err, "tu", target, resize->shrink ? RESIZE_SHRINK : 0u);
+	if (r == 0 && sd_bus_message_read(answer, "t", &after) < 0)
+		r = lunkit_error_set(err, EPROTO, "lunkitd's answer to Resize makes no sense");
+	sd_bus_message_unref(answer);
+	json_object_put(lun);
+	if (r < 0)
+		return r;
+	*ret_before = before;
+	*ret_after = after;
+	return 0;
+}
+
+int verb_resize(const struct cli_arguments *arguments)
+{
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	const char *image = arguments->operands[0], *size = arguments->operand_count > 1 ? arguments->operands[1] : NULL;
+	struct offline_resize resize = { .adopt = cli_given(arguments, CLI_ADOPT), .shrink = cli_given(arguments, CLI_SHRINK) };
+	if (resize.adopt == !!size) {
+		lunkit_error_set(&err, EINVAL,
+				 size ? "--adopt takes the size from the storage: no other can be given"
+				      : "resize needs a size, or --adopt");
+		lunkit_error_hint(&err, "lunkit resize %.150s +10G", image);
+		return report_usage(&err);
+	}
+	resize.relative = size && size[0] == '+';
+	if (size && parse_size_argument(size + resize.relative, &resize.size, &err) < 0)
+		return report_usage(&err);
+
+	struct reference reference;
+	struct bus bus;
+	char *path;
+	uint64_t before, after;
+	int r;
+	if (verb_attached(image, &bus, &path)) {
+		r = resize_attached(&bus, path, &resize, &before, &after, &err);
+		free(path);
+		bus_close(&bus);
+	} else {
+		r = verb_reference(arguments, true, &reference, &err);
+		if (r == 0) {
+			image = verb_subject(&reference);
+			r = offline_resize(&reference, &resize, &before, &after, &err);
+		}
+	}
+	if (r < 0)
+		return report_failure("resize", image, &err);
+	print_size_result(arguments, before == after ? "unchanged" : "resized", image, before, true, after);
+	return CLI_OK;
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/offline.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/checked.h"
+#include "cli/format.h"
+#include "host/process.h"
+
+#define END_PATIENCE_MS 60000 /* a worker flushes before it ends */
+
+struct offline {
+	struct worker_process worker;
+	struct opener_policy policy;
+	struct protocol_packet packet, reply; /* 64 KiB and more: on the heap with the rest */
+	bool created, serving;		      /* serving: it has an image open, and ends when it is told to */
+};
+
+/* A signal closes the talk with the worker, which ends it, and our call with -EPIPE. */
+static volatile sig_atomic_t stop_signal, stop_socket = -1;
+
+static void on_signal(int number)
+{
+	int code = errno;
+	stop_signal = number;
+	if (stop_socket >= 0)
+		shutdown(stop_socket, SHUT_RDWR);
+	errno = code;
+}
+
+static void catch_signals(int socket)
+{
+	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART }, before;
+	stop_socket = socket;
+	signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+		if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+			sigaction(numbers[i], &action, NULL);
+}
+
+static int offline_start(const struct reference *reference, struct offline **ret, struct lunkit_error *err)
+{
+	struct worker_config config;
+	struct offline *offline = calloc(1, sizeof(*offline));
+	if (!offline)
+		return lunkit_error_set(err, ENOMEM, "no memory to start a worker");
+	worker_config_default(&config);
+	int r = worker_spawn(&config, &offline->worker, err);
+	if (r < 0) {
+		free(offline);
+		return r;
+	}
+	catch_signals(offline->worker.socket);
+	for (unsigned i = 0; i < PROTOCOL_FDS_MAX; i++)
+		offline->packet.fds[i] = -1;
+	if (reference_is_path(reference))
+		offline->policy.path = reference->name;
+	struct protocol_start *start = &offline->packet.message.start;
+	offline->packet.message.id = 1;
+	snprintf(start->kind, sizeof(start->kind), "%s", reference->kind);
+	snprintf(start->name, sizeof(start->name), "%s", reference->name);
+	snprintf(start->options, sizeof(start->options), "%s", reference->options);
+	snprintf(start->label, sizeof(start->label), "lunkit");
+	start->cache = reference->cache;
+	start->flags = reference->read_only ? PROTOCOL_READ_ONLY : 0;
+	start->uid = start->gid = (uint32_t)-1;
+	*ret = offline;
+	return 0;
+}
+
+/* One call; says that it was interrupted where that is why it failed. */
+static int offline_call(struct offline *offline, struct lunkit_error *err)
+{
+	int r = worker_call(&offline->worker, &offline->policy, &offline->packet, &offline->reply, NULL, NULL, err);
+	if (r < 0 && stop_signal)
+		return lunkit_error_set(err, EINTR, "interrupted");
+	offline->serving = offline->serving || (r == 0 && offline->packet.message.type == PROTOCOL_START_IMAGE);
+	return r;
+}
+
+/* Ends the worker, and removes what a create that failed left behind because the worker died. Returns result, or the worker's failure. */
+static int offline_end(struct offline *offline, int result, struct lunkit_error *err)
+{
+	int status = 0;
+	if (offline->serving) {
+		memset(&offline->packet.message, 0, sizeof(offline->packet.message));
+		offline->packet.message.type = PROTOCOL_DRAIN;
+		protocol_send(offline->worker.socket, &offline->packet);
+	}
+	stop_socket = -1;
+	worker_wait(&offline->worker, END_PATIENCE_MS, &status);
+	if (result == 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == 0))
+		result = lunkit_error_set(err, EIO, "the worker process failed at its end (%s %d)",
+					  WIFSIGNALED(status) ? "signal" : "exit status",
+					  WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	if (result < 0 && offline->created)
+		unlink(offline->policy.path);
+	worker_release(&offline->worker);
+	free(offline);
+	return result;
+}
+
+int offline_create(const struct reference *reference, uint64_t size, struct lunkit_error *err)
+{
+	struct offline *offline;
+	int r = offline_start(reference, &offline, err);
+	if (r < 0)
+		return r;
+	offline->policy.may_write = offline->policy.may_create = true;
+	offline->policy.ret_created = &offline->created;
+	offline->packet.message.type = PROTOCOL_CREATE;
+	offline->packet.message.start.size = size;
+	return offline_end(offline, offline_call(offline, err), err);
+}
+
+/* The text of a REPLY: protocol_receive() has checked its length and end. */
+static int reply_json(const struct offline *offline, struct json_object **ret, struct lunkit_error *err)
+{
+	const struct protocol_result *result = &offline->reply.message.result;
+	struct json_object *object = result->text_length ? json_tokener_parse(result->text) : NULL;
+	if (!json_object_is_type(object, json_type_object)) {
+		json_object_put(object);
+		return lunkit_error_set(err, EPROTO, "the worker process sent something that makes no sense");
+	}
+	*ret = object;
+	return 0;
+}
+
+int offline_info(const struct reference *reference, struct json_object **ret, struct lunkit_error *err)
+{
+	struct offline *offline;
+	struct json_object *object = NULL;
+	int r = offline_start(reference, &offline, err);
+	if (r < 0)
+		return r;
+	offline->packet.message.type = PROTOCOL_START_IMAGE;
+	offline->packet.message.start.flags |= PROTOCOL_READ_ONLY | PROTOCOL_LOOK_ONLY;
+	r = offline_call(offline, err);
+	if (r == 0) {
+		memset(&offline->packet.message, 0, sizeof(offline->packet.message));
+		offline->packet.message.type = PROTOCOL_INFO;
+		offline->packet.message.id = 2;
+		r = offline_call(offline, err);
+	}
+	if (r == 0)
+		r = reply_json(offline, &object, err);
+	r = offline_end(offline, r, err);
+	if (r < 0) {
+		json_object_put(object);
+		return r;
+	}
+	/* these say how we looked at it, not what the image is */
+	json_object_object_del(object, "read-only");
+	json_object_object_del(object, "direct-io");
+	*ret = object;
+	return 0;
+}
+
+int resize_target(const struct offline_resize *resize, uint64_t now, uint64_t *ret, struct lunkit_error *err)
+{
+	uint64_t size = resize->size;
+	if (resize->adopt) {
+		*ret = 0;
+		return 0;
+	}
+	if (resize->relative && !checked_add(now, resize->size, &size))
+		return lunkit_error_set(err, ERANGE, "its size and %" PRIu64 " bytes together are more than an image can have",
+					resize->size);
+	if (!size)
+		return lunkit_error_set(err, EINVAL, "a size of 0 is no size");
+	if (size < now && !resize->shrink) {
+		char from[FORMAT_MAX], to[FORMAT_MAX];
+		lunkit_error_set(err, EINVAL, "it is %s, and %s would cut off its end", format_size_exact(now, from),
+				 format_size_exact(size, to));
+		return lunkit_error_hint(err, "shrink the filesystem in it first, then add --shrink; +SIZE grows it by SIZE");
+	}
+	*ret = size;
+	return 0;
+}
+
+int offline_resize(const struct reference *reference, const struct offline_resize *resize, uint64_t *ret_before, uint64_t *ret_after,
+		   struct lunkit_error *err)
+{
+	struct offline *offline;
+	uint64_t target = 0, before = 0, after = 0;
+	int r = offline_start(reference, &offline, err);
+	if (r < 0)
+		return r;
+	offline->policy.may_write = true;
+	offline->packet.message.type = PROTOCOL_START_IMAGE;
+	r = offline_call(offline, err);
+	if (r == 0) {
+		before = offline->reply.message.ready.size;
+		r = resize_target(resize, before, &target, err);
+	}
+	if (r == 0) {
+		memset(&offline->packet.message, 0, sizeof(offline->packet.message));
+		offline->packet.message.type = PROTOCOL_RESIZE;
+		offline->packet.message.id = 2;
+		offline->packet.message.resize.size = target;
+		offline->packet.message.resize.flags = resize->shrink ? RESIZE_SHRINK : 0;
+		r = offline_call(offline, err);
+	}
+	if (r == 0)
+		after = offline->reply.message.result.value;
+	r = offline_end(offline, r, err);
+	if (r < 0)
+		return r;
+	*ret_before = before;
+	*ret_after = after;
+	return 0;
+}
+
+int offline_describe(const char *kind, struct json_object **ret, struct lunkit_error *err)
+{
+	struct offline *offline;
+	struct reference reference = { 0 };
+	struct json_object *object = NULL;
+	snprintf(reference.kind, sizeof(reference.kind), "%s", kind);
+	int r = offline_start(&reference, &offline, err);
+	if (r < 0)
+		return r;
+	offline->packet.message.type = PROTOCOL_DESCRIBE;
+	r = offline_call(offline, err);
+	if (r == 0)
+		r = reply_json(offline, &object, err);
+	r = offline_end(offline, r, err);
+	if (r < 0) {
+		json_object_put(object);
+		return r;
+	}
+	*ret = object;
+	return 0;
+}
