@@ -15,7 +15,7 @@
 #include "scsi/scsi.h"
 
 /*
- * The ring as it was mapped. notify_fd becomes readable when the kernel has put entries and is read word bytes at a time; writing word bytes to
+ * The ring as it was mapped. notify_fd becomes readable when the kernel has put entries; it is polled and not read. Writing word bytes to
  * doorbell_fd tells the kernel of completions. A TCM-User device: both are the uio fd, word is 4. The stand-in of the tests and benchmarks: two
  * eventfds, word is 8.
  */
@@ -45,6 +45,7 @@ struct lun_config {
 	unsigned slots;	  /* commands in flight at most; 0: 256 */
 };
 
+/* commands: fetched from the ring; errors: those that did not end GOOD; aborted: by task management. The others count requests to the image. */
 struct lun_statistics {
 	uint64_t commands, reads, writes, read_bytes, write_bytes, flushes, discards, errors, aborted;
 	uint64_t doorbells, batches;
