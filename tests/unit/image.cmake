@@ -1,2 +1,26 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 lunkit_unit_test(image_shim image)
+lunkit_unit_test(image_range image)
+lunkit_unit_test(image_options image)
+lunkit_unit_test(image_registry image)
+lunkit_unit_test(lock image)
+
+# Handlers for the registry's test: FILE in FOLDER, made from image_module.c with the definitions that follow.
+function(lunkit_test_module folder file)
+	set(target "test_module_${folder}_${file}")
+	add_library(${target} MODULE unit/image_module.c)
+	set_target_properties(${target} PROPERTIES PREFIX "" OUTPUT_NAME ${file} LIBRARY_OUTPUT_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/${folder}")
+	target_include_directories(${target} PRIVATE "${CMAKE_BINARY_DIR}/include/image")
+	target_compile_definitions(${target} PRIVATE ${ARGN})
+	add_dependencies(test_image_registry ${target})
+endfunction()
+lunkit_test_module(modules good)
+lunkit_test_module(modules older MODULE_NAME="older" "MODULE_SIZE=offsetof(struct lunkit_handler, create)")
+lunkit_test_module(modules newer MODULE_NAME="newer" "MODULE_VERSION=LUNKIT_HANDLER_INTERFACE + 1")
+lunkit_test_module(modules liar MODULE_NAME="honest")
+lunkit_test_module(modules tiny MODULE_NAME="tiny" MODULE_SIZE=16)
+lunkit_test_module(clash pre MODULE_NAME="pre")
+lunkit_test_module(clash prefix MODULE_NAME="prefix")
+set_target_properties(test_image_registry PROPERTIES ENABLE_EXPORTS ON)
+target_compile_definitions(test_image_registry PRIVATE MODULES="${CMAKE_CURRENT_BINARY_DIR}/modules"
+	CLASH="${CMAKE_CURRENT_BINARY_DIR}/clash")
