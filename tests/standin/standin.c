@@ -342,6 +342,10 @@ void standin_reset(struct standin *standin)
 	standin->cleaned = standin->head = 0;
 	*header_word(standin, offsetof(struct tcmu_mailbox, cmd_tail)) = 0;
 	set_head(standin, 0);
+	struct standin_command **ended = calloc(standin->in_flight + 1, sizeof(*ended));
+	if (!ended)
+		broken("no memory");
+	unsigned count = 0;
 	for (unsigned id = 0; standin->in_flight && id <= ID_MAX; id++) {
 		struct standin_command *command = standin->commands[id];
 		if (!command)
@@ -350,7 +354,13 @@ void standin_reset(struct standin *standin)
 		command->reset = true;
 		command->data_in_length = 0;
 		forget(standin, command);
+		ended[count++] = command;
 	}
+	/* Only now: done() may submit. */
+	for (unsigned i = 0; i < count; i++)
+		if (ended[i]->done)
+			ended[i]->done(ended[i]);
+	free(ended);
 }
 
 /* ---- CDBs ---------------------------------------------------------------------------------------------------------------------------- */
