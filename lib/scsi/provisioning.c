@@ -23,7 +23,7 @@ static bool descriptor_get(const struct scsi_command *command, unsigned index, u
 	iov_copy_from(raw, command->iov, command->iov_count, UNMAP_HEADER + (size_t)index * UNMAP_DESCRIPTOR, sizeof(raw));
 	uint64_t lba = get_be64(raw), size = command->device->blocks;
 	uint32_t blocks = get_be32(raw + 8);
-	if (lba >= size || blocks > size - lba)
+	if (!range_within(lba, blocks, size)) /* no blocks may start at the end */
 		return false;
 	*ret_lba = lba;
 	*ret_blocks = blocks;

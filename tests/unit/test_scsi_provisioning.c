@@ -51,6 +51,12 @@ static void test_unmap(void **state)
 	assert_true(range_is(FAKE_BLOCKS - 1, 1, 0, false));
 	GOOD(0, UNMAP(0, 0));
 	list_start();
+	list_add(FAKE_BLOCKS, 0);
+	GOOD(list_length, UNMAP(0, list_length));
+	list_start();
+	list_add(FAKE_BLOCKS + 1, 0);
+	CHECK(0x052100, list_length, UNMAP(0, list_length));
+	list_start();
 	put_be16(buffer, 6);
 	GOOD(8, UNMAP(0, 8)); /* no descriptor */
 }
