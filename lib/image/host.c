@@ -83,17 +83,20 @@ int lunkit_file_open(struct lunkit_host *host, const char *path, unsigned flags,
 	if (r < 0)
 		return r;
 	struct stat status;
+	bool storage = false;
 	if (fstat(fd, &status) < 0)
 		r = lunkit_error_set(err, errno, "cannot look at %.500s: %s", path, strerror(errno));
-	else if (!(flags & LUNKIT_FILE_UNLOCKED) && (S_ISREG(status.st_mode) || S_ISBLK(status.st_mode)))
+	else
+		storage = S_ISREG(status.st_mode) || S_ISBLK(status.st_mode);
+	if (storage && !(flags & LUNKIT_FILE_UNLOCKED))
 		r = image_lock_for_use(fd, flags & LUNKIT_FILE_WRITE, path, err);
-	if (r > 0)
-		notice(host, path, "this filesystem has no locks: nothing keeps another program from changing the image");
 	if (r < 0) {
 		close(fd);
 		return r;
 	}
-	if (flags & LUNKIT_FILE_DIRECT && !(opened & LUNKIT_FILE_DIRECT))
+	if (r > 0)
+		notice(host, path, "this filesystem has no locks: nothing keeps another program from changing the image");
+	if (storage && flags & LUNKIT_FILE_DIRECT && !(opened & LUNKIT_FILE_DIRECT))
 		notice(host, path, "the filesystem refuses O_DIRECT: the image goes through the page cache");
 	*ret_fd = fd;
 	if (ret_flags)
