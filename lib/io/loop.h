@@ -9,7 +9,7 @@
  * An operation is a struct loop_op inside the caller's own memory, so nothing is allocated for an I/O. It stays the caller's, untouched,
  * until done() has been called; done() is called exactly once (poll operations: see there), never from inside the call that starts
  * the operation. Results are what the system call returns: a count of bytes or 0, or -errno. Short reads and writes are reported as they
- * are. A full submission queue is handled inside: starting an operation never fails.
+ * are. A full submission queue is handled inside: starting an operation never fails. Zero an operation once, before its first use.
  */
 
 #include <stdbool.h>
@@ -58,7 +58,7 @@ void loop_fallocate(struct loop *loop, struct loop_op *op, int fd, int mode, uin
 void loop_poll_start(struct loop *loop, struct loop_op *op, int fd, unsigned events);
 void loop_poll_stop(struct loop *loop, struct loop_op *op);
 
-/* done(op, -ETIME) after about ns nanoseconds; loop_timer_stop() makes it done(op, -ECANCELED) soon. One op is armed once at a time. */
+/* done(op, -ETIME) after about ns nanoseconds; loop_timer_stop() makes it done(op, -ECANCELED) soon. One op is armed once at a time; stopping one that is not armed does nothing. */
 struct loop_timer {
 	struct loop_op op;
 	int64_t deadline[2]; /* the loop's: seconds and nanoseconds */
