@@ -16,6 +16,7 @@
 #include "host/process.h"
 
 #define END_PATIENCE_MS 60000 /* a worker flushes before it ends */
+#define INTERRUPTED_PATIENCE_MS 2000
 
 struct offline {
 	struct worker_process worker;
@@ -97,7 +98,10 @@ static int offline_end(struct offline *offline, int result, struct lunkit_error 
 		protocol_send(offline->worker.socket, &offline->packet);
 	}
 	stop_socket = -1;
-	worker_wait(&offline->worker, END_PATIENCE_MS, &status);
+	/* what an interrupted create has made goes away, so there is nothing to wait for */
+	if (stop_signal && offline->created)
+		kill(offline->worker.pid, SIGKILL);
+	worker_wait(&offline->worker, stop_signal ? INTERRUPTED_PATIENCE_MS : END_PATIENCE_MS, &status);
 	if (result == 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == 0))
 		result = lunkit_error_set(err, EIO, "the worker process failed at its end (%s %d)",
 					  WIFSIGNALED(status) ? "signal" : "exit status",
@@ -172,7 +176,7 @@ int resize_target(const struct offline_resize *resize, uint64_t now, uint64_t *r
 		*ret = 0;
 		return 0;
 	}
-	if (resize->relative && !checked_add(now, resize->size, &size))
+	if (resize->relative && (!checked_add(now, resize->size, &size) || size > INT64_MAX))
 		return lunkit_error_set(err, ERANGE, "its size and %" PRIu64 " bytes together are more than an image can have",
 					resize->size);
 	if (!size)
