@@ -19,10 +19,12 @@ struct lunkit_error {
 #define LUNKIT_ERROR_INIT ((struct lunkit_error){ 0 })
 
 /* Sets code and message, clears the hint. code is a positive or a negative errno. Returns -|code|, so that it can be returned. */
-__attribute__((visibility("default"))) __attribute__((format(printf, 3, 4))) int lunkit_error_set(struct lunkit_error *err, int code, const char *format, ...);
+__attribute__((visibility("default"))) __attribute__((format(printf, 3, 4))) int lunkit_error_set(struct lunkit_error *err, int code,
+												  const char *format, ...);
 
 /* Adds what to do. Returns -err->code (or -EINVAL without an error), so that it can be returned. */
-__attribute__((visibility("default"))) __attribute__((format(printf, 2, 3))) int lunkit_error_hint(struct lunkit_error *err, const char *format, ...);
+__attribute__((visibility("default"))) __attribute__((format(printf, 2, 3))) int lunkit_error_hint(struct lunkit_error *err,
+												   const char *format, ...);
 
 /* Puts "TEXT: " before the message: the caller's view of what was being done. Returns -err->code. */
 __attribute__((format(printf, 2, 3))) int lunkit_error_prefix(struct lunkit_error *err, const char *format, ...);

@@ -3,10 +3,10 @@
 # lunkit and QEMU respect each other's locks, both ways. Usage: lock.sh LOCK_HOLDER
 set -eu
 
-command -v qemu-io >/dev/null && command -v qemu-img >/dev/null || {
+if ! { command -v qemu-io && command -v qemu-img; } >/dev/null; then
 	echo "qemu-io or qemu-img is not installed"
 	exit 77
-}
+fi
 holder=$1
 dir=$(mktemp -d)
 trap 'exec 8>&- 9>&-; wait; rm -rf "$dir"' EXIT
