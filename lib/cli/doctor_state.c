@@ -86,10 +86,10 @@ void doctor_devices(struct doctor *doctor)
 	}
 	if (core)
 		closedir(core);
-	if (!lost)
-		doctor_add(doctor, DOCTOR_OK, "device", NULL,
-			   ours ? "all %u devices of ours in the kernel target are served" : "no device of ours is in the kernel target",
-			   ours);
+	if (!lost && ours)
+		doctor_add(doctor, DOCTOR_OK, "device", NULL, "each device of ours in the kernel target is served (%u)", ours);
+	else if (!lost)
+		doctor_add(doctor, DOCTOR_OK, "device", NULL, "no device of ours is in the kernel target");
 }
 
 /* A worker is lunkitd's child, or lunkit's. One whose parent is gone has drained and ends soon, unless storage holds it. */
