@@ -47,6 +47,7 @@ struct channel {
 	uint32_t next_id;
 	unsigned asks, notices;
 	bool ready, draining, opening, orphan, reaped;
+	unsigned holds; /* calls under way that still look at the channel */
 	struct lunkit_error failure;
 };
 
@@ -62,7 +63,7 @@ struct open_task {
 
 static void channel_release(struct channel *channel)
 {
-	if (!channel->orphan || !channel->reaped || channel->opening)
+	if (!channel->orphan || !channel->reaped || channel->opening || channel->holds)
 		return;
 	free(channel->label);
 	free(channel->path);
@@ -82,7 +83,14 @@ static void signal_worker(struct channel *channel)
 		syscall(SYS_pidfd_send_signal, channel->process.pidfd, SIGKILL, NULL, 0);
 }
 
-void channel_kill(struct channel *channel, const char *format, ...)
+void channel_fail(struct channel *channel, const struct lunkit_error *err)
+{
+	if (!channel->failure.code)
+		channel->failure = *err;
+	signal_worker(channel);
+}
+
+__attribute__((format(printf, 2, 3))) static void channel_kill(struct channel *channel, const char *format, ...)
 {
 	if (!channel->failure.code) {
 		char text[256];
@@ -382,17 +390,12 @@ static int on_process(sd_event_source *source, int fd, uint32_t events, void *us
 	struct lunkit_error gone = channel->failure;
 	if (!gone.code)
 		lunkit_error_set(&gone, ESHUTDOWN, "the worker of '%s' ended", channel->label);
-	if (channel->orphan) {
-		fail_requests(&requests, &gone);
-		channel_release(channel);
-		return 0;
-	}
-	void (*ended)(void *argument, const struct lunkit_error *failure) = channel->config.ended;
-	void *argument = channel->config.argument;
-	struct lunkit_error failure = channel->failure;
+	channel->holds++;
 	fail_requests(&requests, &gone);
 	if (!channel->orphan) /* a request's done() may have freed it */
-		ended(argument, &failure);
+		channel->config.ended(channel->config.argument, &channel->failure);
+	channel->holds--;
+	channel_release(channel);
 	return 0;
 }
 

@@ -51,7 +51,7 @@ void channel_call(struct channel *channel, struct protocol_packet *request, unsi
 void channel_answer(struct channel *channel, uint32_t id, int result, const void *bytes, size_t length);
 /* Asks it to finish what it does and leave; after seconds it is killed. */
 void channel_drain(struct channel *channel, unsigned seconds);
-/* Says in ended() that it was killed for this reason. */
-__attribute__((format(printf, 2, 3))) void channel_kill(struct channel *channel, const char *format, ...);
+/* Kills it; ended() gives this as the reason. */
+void channel_fail(struct channel *channel, const struct lunkit_error *err);
 
 pid_t channel_pid(const struct channel *channel);

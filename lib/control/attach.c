@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Attach: which image (task: symlinks are resolved) -> is it attached? (table) -> can it be opened, how large is it? (a worker of its own) -> a task makes the device, enables
+ * it (the event thread and the LUN table see it come), exports it and waits for the disk, undoing all of it in reverse order on failure -> the answer. Two attaches of one image, or of
+ * one name, exclude each other through control->attaches.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/checked.h"
+#include "base/log.h"
+#include "control/lun.h"
+#include "control/probe.h"
+#include "control/record.h"
+#include "control/state.h"
+#include "target/disk.h"
+#include "target/fabric.h"
+
+#define MAX_TRANSFER (1024u * 1024u) /* the kernel's default, 128 sectors, costs a large request sixteen commands */
+#define DATA_AREA_MB 256	     /* allocated as it is used; the kernel's default would let one LUN take half of what all may have */
+#define DISK_TRIES 1500
+#define LINK_TRIES 500
+#define TRY_MS 20
+
+struct attach {
+	struct task task;
+	struct list node;
+	struct control *control;
+	struct attach_options options;
+	struct reference reference;
+	char image[REFERENCE_KIND_MAX + 3 * REFERENCE_NAME_MAX + REFERENCE_OPTIONS_MAX + 64];
+	char name[64], serial[BACKSTORE_SERIAL_MAX];
+	bool resolved;
+	struct lun_waiter waiter;
+
+	/* for attach_work() */
+	struct target_root root;
+	char state_directory[PATH_MAX];
+	unsigned command_timeout;
+	uint64_t size;
+	uint32_t block_size;
+	bool enable_failed;
+
+	struct lunkit_error err;
+	void (*done)(void *argument, struct lun *lun, const struct lunkit_error *err);
+	void *argument;
+};
+
+int attach_fabric_parse(const char *text, enum attach_fabric *ret, struct lunkit_error *err)
+{
+	static const char *const words[] = { [ATTACH_LOOP] = "loop", [ATTACH_VHOST] = "vhost", [ATTACH_NONE] = "none" };
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (strcmp(words[i], text) == 0) {
+			*ret = (enum attach_fabric)i;
+			return 0;
+		}
+	lunkit_error_set(err, EINVAL, "unknown fabric '%.40s'", text);
+	return lunkit_error_hint(err,
+				 "fabric is one of loop (a disk on this host), vhost (a disk in a VM) and none (targetcli exports it)");
+}
+
+static const char *fabric_text(enum attach_fabric fabric)
+{
+	switch (fabric) {
+	case ATTACH_LOOP:
+		return "loop";
+	case ATTACH_VHOST:
+		return "vhost";
+	case ATTACH_NONE:
+		break;
+	}
+	return "none";
+}
+
+static void attach_end(struct attach *attach, struct lun *lun)
+{
+	list_remove(&attach->node);
+	if (attach->err.code)
+		log_warning("cannot attach %s: %s", attach->image, attach->err.message);
+	attach->done(attach->argument, attach->err.code ? NULL : lun, &attach->err);
+	free(attach);
+}
+
+/* ---- making it, on a task's thread ---- */
+
+/* The WWNs of target and initiator: OpenIB's NAA 5001405 and 9 hex digits each, of the serial number, so that they stay the same. */
+static void make_wwns(const char *serial, char target[static 32], char nexus[static 32])
+{
+	char digits[18];
+	size_t count = 0;
+	uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a, for serials that have too few digits */
+	for (const char *c = serial; *c; c++) {
+		hash = (hash ^ (uint8_t)*c) * UINT64_C(0x100000001b3);
+		if (isxdigit((unsigned char)*c) && count < sizeof(digits))
+			digits[count++] = (char)tolower((unsigned char)*c);
+	}
+	for (; count < sizeof(digits); count++, hash = hash * UINT64_C(6364136223846793005) + 1)
+		digits[count] = "0123456789abcdef"[hash >> 60];
+	snprintf(target, 32, "naa.5001405%.9s", digits);
+	snprintf(nexus, 32, "naa.5001405%.9s", digits + 9);
+}
+
+static int wait_for_disk(const struct target_root *root, const struct export *export, struct lunkit_error *err)
+{
+	char disk[DISK_NAME_MAX] = "";
+	for (unsigned tries = 0;; tries++) {
+		uint64_t size = 0;
+		if (disk_find(root, export, disk) == 0 && file_exists("%s/%s", root->dev, disk) && disk_size(root, disk, &size) == 0 &&
+		    size)
+			break;
+		if (tries == DISK_TRIES) {
+			lunkit_error_set(err, ETIMEDOUT, "the disk of '%s' does not appear", export->backstore.name);
+			return lunkit_error_hint(err, "the kernel's log says why: dmesg | tail");
+		}
+		usleep(TRY_MS * 1000);
+	}
+	if (!file_exists("/run/udev/control"))
+		return 0;
+	for (unsigned tries = 0; tries < LINK_TRIES; tries++) {
+		struct names links;
+		if (disk_links(root, disk, &links) < 0)
+			return 0;
+		bool there = links.count > 0;
+		names_free(&links);
+		if (there)
+			return 0;
+		usleep(TRY_MS * 1000);
+	}
+	log_warning("%s: udev has made no name for %s in /dev/disk/by-id", export->backstore.name, disk);
+	return 0;
+}
+
+static int attach_export(struct attach *attach, const struct backstore_id *id)
+{
+	char target[32], nexus[32];
+	struct export export;
+	if (attach->options.fabric == ATTACH_NONE)
+		return 0;
+	make_wwns(attach->serial, target, nexus);
+	int r = fabric_export(&attach->root, attach->options.fabric == ATTACH_LOOP ? FABRIC_LOOP : FABRIC_VHOST, id, target, nexus, &export,
+			      &attach->err);
+	if (r < 0 || attach->options.fabric != ATTACH_LOOP)
+		return r;
+	r = wait_for_disk(&attach->root, &export, &attach->err);
+	if (r < 0)
+		fabric_unexport(&attach->root, &export, true, NULL);
+	return r;
+}
+
+static int attach_record(struct attach *attach)
+{
+	struct record record = { .block_size = attach->options.block_size };
+	if (!attach->options.persist)
+		return 0;
+	if (strlen(attach->image) >= sizeof(record.image))
+		return lunkit_error_set(&attach->err, ENAMETOOLONG, "the image's reference is too long to be recorded");
+	strcpy(record.image, attach->image);
+	strcpy(record.name, attach->name);
+	strcpy(record.serial, attach->options.serial);
+	snprintf(record.fabric, sizeof(record.fabric), "%s", fabric_text(attach->options.fabric));
+	return record_write(attach->state_directory, &record, &attach->err);
+}
+
+static void attach_work(struct task *task)
+{
+	struct attach *attach = (struct attach *)task;
+	char cfgstring[REFERENCE_CFGSTRING_MAX], dev_config[REFERENCE_KIND_MAX + REFERENCE_CFGSTRING_MAX];
+	if (reference_format_cfgstring(&attach->reference, cfgstring, &attach->err) < 0)
+		return;
+	snprintf(dev_config, sizeof(dev_config), "%s/%s", attach->reference.kind, cfgstring);
+	struct backstore_config config = {
+		.dev_config = dev_config,
+		.size = attach->size,
+		.block_size = attach->block_size,
+		.max_sectors = MAX_TRANSFER / attach->block_size,
+		.data_area_mb = DATA_AREA_MB,
+		.serial = attach->serial,
+		.write_cache = attach->reference.cache != REFERENCE_CACHE_WRITETHROUGH,
+		.command_timeout = attach->command_timeout,
+	};
+	struct backstore_id id;
+	/* The record comes first: what was answered with success survives a crash right after. */
+	if (attach_record(attach) < 0)
+		return;
+	if (backstore_create(&attach->root, attach->name, &config, &id, &attach->err) < 0)
+		goto forget;
+	int r = backstore_enable(&attach->root, &id);
+	if (r < 0) {
+		attach->enable_failed = true;
+		lunkit_error_set(&attach->err, r, "the kernel target did not take backstore '%s': %s", attach->name, strerror(-r));
+		goto remove;
+	}
+	if (attach_export(attach, &id) == 0)
+		return;
+remove:
+	r = backstore_remove(&attach->root, &id);
+	if (r < 0)
+		log_warning("%s: the backstore of a failed attach can't be removed: %s", attach->name, strerror(-r));
+forget:
+	if (attach->options.persist)
+		record_remove(attach->state_directory, attach->name, NULL);
+}
+
+/* ---- the steps on the main thread ---- */
+
+static void attach_refreshed(void *argument)
+{
+	struct attach *attach = argument;
+	struct lun *lun = control_lun_by_name(attach->control, attach->name);
+	if (!lun)
+		lunkit_error_set(&attach->err, ENODEV, "LUN '%s' was removed while it was being attached", attach->name);
+	attach_end(attach, lun);
+}
+
+static void attach_made(struct task *task)
+{
+	struct attach *attach = (struct attach *)task;
+	struct control *control = attach->control;
+	if (attach->err.code) {
+		const struct lunkit_error *reason = attach->enable_failed ? control_find_failure(control, attach->name) : NULL;
+		if (reason)
+			attach->err = *reason;
+		control_note_failure(control, attach->name, NULL); /* it is told at once */
+		attach_end(attach, NULL);
+		return;
+	}
+	struct lun *lun = control_lun_by_name(control, attach->name);
+	if (attach->options.persist && !names_contain(&control->records, attach->name))
+		names_add(&control->records, attach->name);
+	if (lun && attach->options.persist)
+		lun->persistent = true;
+	control_refresh(control, attach_refreshed, attach);
+}
+
+static void attach_probed(void *argument, const struct protocol_ready *ready, const struct lunkit_error *err)
+{
+	struct attach *attach = argument;
+	if (!ready) {
+		attach->err = *err;
+		attach_end(attach, NULL);
+		return;
+	}
+	attach->size = ready->size;
+	attach->block_size = attach->options.block_size;
+	if (!attach->block_size)
+		attach->block_size = ready->block_size == 4096 ? 4096 : 512;
+	if (attach->size < attach->block_size || attach->size % attach->block_size) {
+		lunkit_error_set(&attach->err, EINVAL, "image %s has %llu bytes, which is not a multiple of the block size %u",
+				 attach->image, (unsigned long long)attach->size, attach->block_size);
+		lunkit_error_hint(&attach->err, "make it larger: truncate -s %%%u '%.160s'", attach->block_size, attach->reference.name);
+		attach_end(attach, NULL);
+		return;
+	}
+	control_note_failure(attach->control, attach->name, NULL);
+	attach->task.work = attach_work;
+	attach->task.done = attach_made;
+	tasks_start(attach->control->long_tasks, &attach->task);
+}
+
+static void attach_retried(struct lun_waiter *waiter, struct lun *lun, const struct lunkit_error *err)
+{
+	struct attach *attach = (struct attach *)((char *)waiter - offsetof(struct attach, waiter));
+	attach->err = *err;
+	attach_end(attach, lun);
+}
+
+/* The image's LUN, or the one that has the name: held is tried again, all else is an error. True when that was the end of it. */
+static bool attach_is_there(struct attach *attach)
+{
+	struct lun *lun = lun_by_reference(attach->control, &attach->reference);
+	if (lun && lun->state == LUN_HELD) {
+		attach->waiter.settled = attach_retried;
+		lun_retry(lun, &attach->waiter);
+		return true;
+	}
+	if (lun) {
+		const struct names *devices = &lun->facts.devices;
+		lunkit_error_set(&attach->err, EEXIST, "image %s is attached already, as LUN '%s'%s%s", attach->image, lun->backstore.name,
+				 devices->count ? ", " : "", devices->count ? devices->items[0] : "");
+		lunkit_error_hint(&attach->err, "use it, or detach it first: lunkit detach %s", lun->backstore.name);
+	} else if (control_lun_by_name(attach->control, attach->name)) {
+		lunkit_error_set(&attach->err, EEXIST, "there is a LUN '%s' already", attach->name);
+		lunkit_error_hint(&attach->err, "choose another name with --name");
+	}
+	list_for_each (node, &attach->control->attaches) {
+		const struct attach *other = list_entry(node, struct attach, node);
+		if (other == attach || !other->resolved || attach->err.code)
+			continue;
+		if (strcmp(other->name, attach->name) == 0 || (strcmp(other->reference.kind, attach->reference.kind) == 0 &&
+							       strcmp(other->reference.name, attach->reference.name) == 0))
+			lunkit_error_set(&attach->err, EBUSY, "image %s is being attached as '%s' at this moment", other->image,
+					 other->name);
+	}
+	if (!attach->err.code)
+		return false;
+	attach_end(attach, NULL);
+	return true;
+}
+
+static void attach_resolve(struct task *task)
+{
+	struct attach *attach = (struct attach *)task;
+	if (reference_is_path(&attach->reference) && attach->reference.name[0] != '/') {
+		lunkit_error_set(&attach->err, EINVAL, "'%s' is not an absolute path", attach->reference.name);
+		lunkit_error_hint(&attach->err, "start the path with '/'");
+		return;
+	}
+	reference_resolve(&attach->reference, true, &attach->err);
+}
+
+static void attach_resolved(struct task *task)
+{
+	struct attach *attach = (struct attach *)task;
+	if (attach->err.code || reference_format(&attach->reference, attach->image, sizeof(attach->image), &attach->err) < 0 ||
+	    settings_check_allowed(attach->control->settings, &attach->reference, &attach->err) < 0) {
+		attach_end(attach, NULL);
+		return;
+	}
+	if (attach->options.name[0])
+		strcpy(attach->name, attach->options.name);
+	else
+		reference_backstore(&attach->reference, attach->name);
+	if (attach->options.serial[0])
+		strcpy(attach->serial, attach->options.serial);
+	else
+		reference_serial(&attach->reference, attach->serial);
+	if (attach_is_there(attach))
+		return;
+	attach->resolved = true;
+	probe_start(attach->control, &attach->reference, attach_probed, attach);
+}
+
+static bool serial_is_valid(const char *serial)
+{
+	for (const char *c = serial; *c; c++)
+		if (!isalnum((unsigned char)*c) && !strchr("-_.", *c))
+			return false;
+	return true;
+}
+
+static void check_options(struct control *control, const struct attach_options *options, struct lunkit_error *err)
+{
+	if (control->stopping)
+		lunkit_error_set(err, ESHUTDOWN, "lunkitd is stopping");
+	else if (!control->target_ready) {
+		lunkit_error_set(err, ENODEV, "this kernel's SCSI target (TCM-User) can't be used");
+		lunkit_error_hint(err, "lunkit doctor says what is missing");
+	} else if (options->name[0] && !backstore_name_is_valid(options->name)) {
+		lunkit_error_set(err, EINVAL, "'%s' can't be a LUN's name", options->name);
+		lunkit_error_hint(err, "use letters, digits, '-', '_' and '.', at most 63");
+	} else if (options->block_size && options->block_size != 512 && options->block_size != 4096)
+		lunkit_error_set(err, EINVAL, "the block size is 512 or 4096, not %u", options->block_size);
+	else if (!serial_is_valid(options->serial))
+		lunkit_error_set(err, EINVAL, "a serial number has letters, digits, '-', '_' and '.' only");
+}
+
+void control_attach(struct control *control, const char *image, const struct attach_options *options,
+		    void (*done)(void *argument, struct lun *lun, const struct lunkit_error *err), void *argument)
+{
+	struct attach *attach = control_alloc(sizeof(*attach));
+	attach->control = control;
+	attach->options = *options;
+	attach->root = control->root;
+	attach->command_timeout = control->settings->command_timeout;
+	strcpy(attach->state_directory, control->settings->state_directory);
+	attach->done = done;
+	attach->argument = argument;
+	snprintf(attach->image, sizeof(attach->image), "%.1000s", image);
+	list_add_tail(&control->attaches, &attach->node);
+	check_options(control, options, &attach->err);
+	if (attach->err.code || reference_parse(image, &attach->reference, &attach->err) < 0) {
+		attach_end(attach, NULL);
+		return;
+	}
+	if (options->read_only)
+		attach->reference.read_only = true;
+	if (options->cache != ATTACH_CACHE_UNSET)
+		attach->reference.cache = (enum reference_cache)options->cache;
+	else if (!strstr(image, ";cache="))
+		attach->reference.cache = control->settings->cache;
+	attach->task.work = attach_resolve;
+	attach->task.done = attach_resolved;
+	tasks_start(control->short_tasks, &attach->task);
+}
+
+/* ---- restore ---- */
+
+struct restore {
+	struct control *control;
+	unsigned waiting;
+	struct names names, errors;
+	void (*done)(void *argument, const struct names *names, const struct names *errors);
+	void *argument;
+};
+
+struct restore_entry {
+	struct restore *restore;
+	char name[64];
+};
+
+static void restore_release(struct restore *restore)
+{
+	if (--restore->waiting)
+		return;
+	restore->done(restore->argument, &restore->names, &restore->errors);
+	names_free(&restore->names);
+	names_free(&restore->errors);
+	free(restore);
+}
+
+static void restore_attached(void *argument, struct lun *lun, const struct lunkit_error *err)
+{
+	struct restore_entry *entry = argument;
+	if (lun) {
+		names_add(&entry->restore->names, entry->name);
+	} else {
+		char *text = NULL;
+		control_note_failure(entry->restore->control, entry->name, err);
+		if (asprintf(&text, "%s: %s", entry->name, err->message) > 0)
+			names_add(&entry->restore->errors, text);
+		free(text);
+	}
+	restore_release(entry->restore);
+	free(entry);
+}
+
+static void restore_one(struct restore *restore, const char *name)
+{
+	struct record record;
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	struct attach_options options = { .cache = ATTACH_CACHE_UNSET };
+	struct restore_entry *entry = control_alloc(sizeof(*entry));
+	entry->restore = restore;
+	snprintf(entry->name, sizeof(entry->name), "%s", name);
+	restore->waiting++;
+	if (record_read(restore->control->settings->state_directory, name, &record, &err) < 0 ||
+	    attach_fabric_parse(record.fabric, &options.fabric, &err) < 0) {
+		restore_attached(entry, NULL, &err);
+		return;
+	}
+	strcpy(options.name, record.name);
+	strcpy(options.serial, record.serial);
+	options.block_size = record.block_size;
+	/* The record has the cache mode as it was: none is written as nothing, and must not become today's default. */
+	struct reference reference;
+	if (reference_parse(record.image, &reference, NULL) == 0)
+		options.cache = (int)reference.cache;
+	control_attach(restore->control, record.image, &options, restore_attached, entry);
+}
+
+void control_restore(struct control *control, void (*done)(void *argument, const struct names *names, const struct names *errors),
+		     void *argument)
+{
+	struct restore *restore = control_alloc(sizeof(*restore));
+	restore->control = control;
+	restore->done = done;
+	restore->argument = argument;
+	restore->waiting = 1;
+	for (size_t i = 0; i < control->records.count; i++)
+		if (!control_lun_by_name(control, control->records.items[i]))
+			restore_one(restore, control->records.items[i]);
+	restore_release(restore);
+}

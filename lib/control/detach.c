@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Finding a LUN by what a person calls it, and detaching it: nothing is changed before everything that uses the disk here has been looked at; then the page cache is written
+ * back, the disk and the exports go, and last the device, whose REMOVED event takes the LUN out of the table.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/checked.h"
+#include "base/log.h"
+#include "control/lun.h"
+#include "control/record.h"
+#include "control/state.h"
+#include "target/disk.h"
+#include "target/fabric.h"
+
+/* ---- find ---- */
+
+struct find {
+	struct task task;
+	struct control *control;
+	char text[4096], path[PATH_MAX];
+	bool is_reference;
+	struct reference reference;
+	void (*done)(void *argument, struct lun *lun, const struct lunkit_error *err);
+	void *argument;
+};
+
+static void find_end(struct find *find, struct lun *lun)
+{
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	if (!lun) {
+		lunkit_error_set(&err, ENOENT, "'%.400s' is not attached", find->text);
+		lunkit_error_hint(&err, "lunkit list shows what is");
+	}
+	find->done(find->argument, lun, &err);
+	free(find);
+}
+
+static void find_resolved(struct task *task)
+{
+	struct find *find = (struct find *)task;
+	struct lun *found = NULL;
+	list_for_each (node, &find->control->luns) {
+		struct lun *lun = list_entry(node, struct lun, node);
+		bool device = find->path[0] && names_contain(&lun->facts.devices, find->path);
+		bool image = find->is_reference && strcmp(lun->reference.kind, find->reference.kind) == 0 &&
+			     strcmp(lun->reference.name, find->reference.name) == 0;
+		if (device || image) {
+			found = lun;
+			break;
+		}
+	}
+	find_end(find, found);
+}
+
+static void find_work(struct task *task)
+{
+	struct find *find = (struct find *)task;
+	if (strncmp(find->text, "/dev/", 5) == 0 && !realpath(find->text, find->path))
+		find->path[0] = '\0';
+	/* The image's file may be gone: its name is looked for as it is then. */
+	if (find->is_reference)
+		reference_resolve(&find->reference, false, NULL);
+}
+
+static void find_refreshed(void *argument)
+{
+	struct find *find = argument;
+	find->task.work = find_work;
+	find->task.done = find_resolved;
+	tasks_start(find->control->short_tasks, &find->task);
+}
+
+void control_find(struct control *control, const char *name, void (*done)(void *argument, struct lun *lun, const struct lunkit_error *err),
+		  void *argument)
+{
+	struct lun *lun = control_lun_by_name(control, name);
+	struct find *find = control_alloc(sizeof(*find));
+	find->control = control;
+	find->done = done;
+	find->argument = argument;
+	snprintf(find->text, sizeof(find->text), "%s", name);
+	if (lun) {
+		find_end(find, lun);
+		return;
+	}
+	find->is_reference = reference_parse(name, &find->reference, NULL) == 0;
+	control_refresh(control, find_refreshed, find);
+}
+
+/* ---- detach ---- */
+
+#define EXPORTS_MAX 64
+
+struct detach {
+	struct task task;
+	struct control *control;
+	uint64_t lun;
+	struct target_root root;
+	struct backstore_id backstore;
+	char name[64], state_directory[PATH_MAX];
+	unsigned flags;
+	bool forgotten;
+	struct lunkit_error err;
+	void (*done)(void *argument, const struct lunkit_error *err);
+	void *argument;
+};
+
+/* One export of the LUN, and its disk if there is one. */
+struct detach_item {
+	struct export export;
+	char disk[DISK_NAME_MAX];
+	int fd; /* of disk_claim(), or -1 */
+};
+
+static void detach_end(struct detach *detach)
+{
+	struct control *control = detach->control;
+	control->survey_time = 0;
+	if (detach->forgotten) {
+		names_remove(&control->records, detach->name);
+		struct lun *lun = lun_by_id(control, detach->lun);
+		if (lun)
+			lun->persistent = false;
+	}
+	detach->done(detach->argument, &detach->err);
+	free(detach);
+}
+
+static int claim(struct detach *detach, struct detach_item *item)
+{
+	const struct target_root *root = &detach->root;
+	if (item->export.fabric != FABRIC_LOOP && item->export.fabric != FABRIC_VHOST) {
+		lunkit_error_set(&detach->err, EBUSY, "LUN '%s' is exported by %s %s", detach->backstore.name, item->export.folder,
+				 item->export.wwn);
+		return lunkit_error_hint(&detach->err, "take it out there first: targetcli /%s/%.120s/tpg%u/luns delete lun%u",
+					 item->export.folder, item->export.wwn, item->export.tpgt, item->export.lun);
+	}
+	if (item->export.fabric == FABRIC_LOOP && disk_find(root, &item->export, item->disk) < 0)
+		item->disk[0] = '\0';
+	if (detach->flags & DETACH_FORCE)
+		return 0;
+	int r = fabric_check_unused(root, &item->export, &detach->err);
+	if (r < 0 || !item->disk[0])
+		return r;
+	r = disk_claim(root, item->disk, &item->fd, &detach->err);
+	if (r < 0)
+		return r;
+	r = disk_flush(item->fd);
+	if (r < 0) {
+		lunkit_error_set(&detach->err, r, "what was written to /dev/%s can't be brought to the image: %s", item->disk,
+				 strerror(-r));
+		return lunkit_error_hint(&detach->err, "lunkit status says what is wrong; --force detaches and loses it");
+	}
+	return 0;
+}
+
+/* A target that holds nothing else goes with its LUN when lunkit made it; targetcli's own stay. */
+static bool is_ours(const struct export *export)
+{
+	return export->tpgt == 1 && export->lun == 0 && strncmp(export->wwn, "naa.5001405", 11) == 0 &&
+	       strcmp(export->link, export->backstore.name) == 0;
+}
+
+static int remove_all(struct detach *detach, struct detach_item *items, size_t count)
+{
+	const struct target_root *root = &detach->root;
+	for (size_t i = 0; i < count; i++) {
+		if (items[i].disk[0])
+			disk_delete(root, items[i].disk);
+		if (items[i].fd >= 0)
+			close(items[i].fd);
+		items[i].fd = -1;
+		int r = fabric_unexport(root, &items[i].export, is_ours(&items[i].export), &detach->err);
+		if (r < 0)
+			return r;
+	}
+	int r = backstore_remove(root, &detach->backstore);
+	if (r < 0)
+		return lunkit_error_set(&detach->err, r, "cannot remove backstore '%s': %s", detach->backstore.name, strerror(-r));
+	return 0;
+}
+
+static void detach_work(struct task *task)
+{
+	struct detach *detach = (struct detach *)task;
+	struct exports exports = { 0 };
+	struct detach_item *items = calloc(EXPORTS_MAX, sizeof(*items));
+	size_t count = 0;
+	int r = items ? exports_read(&detach->root, &exports) : -ENOMEM;
+	if (r < 0)
+		lunkit_error_set(&detach->err, r, "cannot look through the kernel target's configuration: %s", strerror(-r));
+	for (size_t i = 0; r == 0 && i < exports.count; i++) {
+		if (!backstore_id_equal(&exports.items[i].backstore, &detach->backstore))
+			continue;
+		if (count == EXPORTS_MAX) {
+			r = lunkit_error_set(&detach->err, E2BIG, "LUN '%s' has more than %d exports", detach->backstore.name, EXPORTS_MAX);
+			break;
+		}
+		items[count] = (struct detach_item){ .export = exports.items[i], .fd = -1 };
+		r = claim(detach, &items[count++]);
+	}
+	if (r == 0)
+		r = remove_all(detach, items, count);
+	for (size_t i = 0; i < count; i++)
+		if (items[i].fd >= 0)
+			close(items[i].fd);
+	exports_free(&exports);
+	free(items);
+	if (r == 0 && !(detach->flags & DETACH_KEEP))
+		detach->forgotten = record_remove(detach->state_directory, detach->name, &detach->err) == 0;
+}
+
+static void forget_work(struct task *task)
+{
+	struct detach *detach = (struct detach *)task;
+	detach->forgotten = record_remove(detach->state_directory, detach->name, &detach->err) == 0;
+}
+
+static void detach_worked(struct task *task)
+{
+	detach_end((struct detach *)task);
+}
+
+static void detach_found(void *argument, struct lun *lun, const struct lunkit_error *err)
+{
+	struct detach *detach = argument;
+	detach->task.done = detach_worked;
+	if (lun) {
+		detach->lun = lun->id;
+		detach->backstore = lun->backstore;
+		snprintf(detach->name, sizeof(detach->name), "%.63s", lun->backstore.name);
+		detach->task.work = detach_work;
+		tasks_start(detach->control->long_tasks, &detach->task);
+		return;
+	}
+	if (names_contain(&detach->control->records, detach->name) && !(detach->flags & DETACH_KEEP)) {
+		/* Not attached, but it would be at the next boot */
+		detach->task.work = forget_work;
+		tasks_start(detach->control->short_tasks, &detach->task);
+		return;
+	}
+	detach->err = *err;
+	detach_end(detach);
+}
+
+void control_detach(struct control *control, const char *name, unsigned flags, void (*done)(void *argument, const struct lunkit_error *err),
+		    void *argument)
+{
+	struct detach *detach = control_alloc(sizeof(*detach));
+	detach->control = control;
+	detach->root = control->root;
+	detach->flags = flags;
+	detach->done = done;
+	detach->argument = argument;
+	snprintf(detach->name, sizeof(detach->name), "%.63s", name);
+	strcpy(detach->state_directory, control->settings->state_directory);
+	control_find(control, name, detach_found, detach);
+}
