@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* lunkitd on the bus: what its sources share. Main thread. */
+
+#include <stdbool.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+
+#include "base/error.h"
+#include "control/control.h"
+#include "control/lun.h"
+
+#define ACCESS_CACHE 32
+
+/* Who may call: unique bus names, which are never given twice. */
+struct access_entry {
+	char sender[64];
+	bool allowed;
+};
+
+struct service {
+	sd_event *event;
+	sd_bus *bus;
+	struct control *control;
+	struct settings settings;
+	bool started; /* READY was told */
+	int exit_status;
+	struct access_entry access[ACCESS_CACHE];
+	unsigned access_next;
+};
+
+/* access.c: refuses calls to lunkit's objects by others than root and members of group lunkit, whatever the bus's policy says. */
+int access_add(struct service *service);
+
+/* bus_error.c: the one translation of errors. Returns 1: the call is answered. */
+int bus_reply_error(sd_bus_message *call, const struct lunkit_error *err);
+const char *bus_error_name(int code);
+
+/* manager.c, lun_object.c, tcmu_service.c */
+int manager_add(struct service *service);
+int lun_object_add(struct service *service);
+void lun_object_added(struct service *service, const struct lun *lun);
+void lun_object_removed(struct service *service, const struct lun *lun);
+/* The object's path, freed by the caller. */
+char *lun_object_path(const struct lun *lun);
+/* Appends an a{sv} of all properties. */
+int lun_object_append(sd_bus_message *message, struct lun *lun);
+int tcmu_service_add(struct service *service);
