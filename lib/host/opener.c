@@ -2,7 +2,8 @@
 /*
  * Opening paths for a worker. This runs with the starter's rights (root in lunkitd) for a process that may have been taken over by an image, so it trusts
  * nothing of the request but compares it with the policy: the path, byte for byte, and what may be done to it. Symbolic links were resolved when the user
- * named the image; one that appears later is refused (openat2, RESOLVE_NO_SYMLINKS), so that whoever can write the folder can't lead us elsewhere.
+ * named the image; one that appears later is refused (openat2, RESOLVE_NO_SYMLINKS), so that whoever can write the folder can't lead us elsewhere. Names of
+ * devices below /dev are links that only root makes; they are followed, and have to end at a block device.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "base/log.h"
+#include "base/path.h"
 #include "host/process.h"
 
 /* LUNKIT_FILE_* of handler.h, which this layer does not see. */
@@ -114,7 +115,7 @@ static int opener_open(const struct opener_policy *policy, const struct protocol
 	int r = 0;
 	if (fstat(fd, &status) < 0)
 		r = lunkit_error_set(err, errno, "cannot look at image '%s': %s", request->path, strerror(errno));
-	else if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
+	else if (!S_ISBLK(status.st_mode) && (!S_ISREG(status.st_mode) || path_is_device_name(request->path))) {
 		lunkit_error_set(err, S_ISDIR(status.st_mode) ? EISDIR : EINVAL, "cannot open image '%s': it is %s", request->path,
 				 type_name(status.st_mode));
 		r = lunkit_error_hint(err, "name a regular file or a block device");

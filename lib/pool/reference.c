@@ -19,9 +19,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/checked.h"
 #include "base/parse.h"
+#include "base/path.h"
 
 #define KEY_MAX 32
 #define DEFAULT_KIND "raw"
@@ -292,6 +294,11 @@ int reference_resolve(struct reference *reference, bool must_exist, struct lunki
 		if (r < 0)
 			return r;
 	}
+	/* A device keeps the name that it was given: a link like /dev/disk/by-id/… is the stable one. */
+	struct stat status;
+	if (path_is_device_name(reference->name) && path_is_device_name(resolved) && stat(resolved, &status) == 0 &&
+	    S_ISBLK(status.st_mode))
+		return 0;
 	if (strlen(resolved) >= sizeof(reference->name))
 		return resolve_failed(reference, ENAMETOOLONG, err);
 	strcpy(reference->name, resolved);
