@@ -153,6 +153,20 @@ new_worker() {
 
 # ---- lunkitd
 
+# prepare_system : what installing lunkit would put in place, in the guest's own overlay of the file tree. Once.
+prepare_system() {
+    local policies
+    modprobe -a target_core_user tcm_loop sd_mod sg
+    mkdir -p /etc/rtslib-fb-target/pr /etc/target /var/lib/lunkit /etc/dbus-1/system.d
+    getent group lunkit >/dev/null || groupadd --system lunkit
+    getent passwd lunkit >/dev/null || useradd --system --gid lunkit --no-create-home --shell /usr/sbin/nologin lunkit
+    mapfile -t policies < <(grep -lr --include='*.conf' '<busconfig>' "$tests_root/lib")
+    ((${#policies[@]})) || fail "no D-Bus policy is in $tests_root/lib"
+    cp "${policies[@]}" /etc/dbus-1/system.d/
+    dbus-send --system --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.ReloadConfig >/dev/null
+    chmod 755 /mnt/disk
+}
+
 lunkitd_answers() {
     lunkit list --json && dbus-send --system --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.NameHasOwner \
         string:org.kernel.TCMUService1 | grep -q 'boolean true'
