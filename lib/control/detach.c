@@ -172,12 +172,11 @@ static int remove_all(struct detach *detach, struct detach_item *items, size_t c
 {
 	const struct target_root *root = &detach->root;
 	for (size_t i = 0; i < count; i++) {
-		if (items[i].disk[0])
-			disk_delete(root, items[i].disk);
+		/* Taking the export away removes the disk. (Removing the SCSI device first would make tcm_loop lose count of its ports.) */
+		int r = fabric_unexport(root, &items[i].export, is_ours(&items[i].export), &detach->err);
 		if (items[i].fd >= 0)
 			close(items[i].fd);
 		items[i].fd = -1;
-		int r = fabric_unexport(root, &items[i].export, is_ours(&items[i].export), &detach->err);
 		if (r < 0)
 			return r;
 	}

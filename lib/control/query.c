@@ -22,7 +22,7 @@ struct query_task {
 	uint32_t id;
 	struct target_root root;
 	struct backstore_id backstore;
-	char serial[BACKSTORE_SERIAL_MAX]; /* when configfs has none */
+	char serial[BACKSTORE_SERIAL_MAX], kind[REFERENCE_KIND_MAX]; /* for what configfs does not say */
 	struct scsi_query query;
 	int result;
 };
@@ -36,9 +36,11 @@ static int read_identity(struct query_task *task)
 	struct scsi_identity *identity = &task->query.identity;
 	memset(identity, 0, sizeof(*identity));
 	snprintf(identity->serial, sizeof(identity->serial), "%.127s", info.serial[0] ? info.serial : task->serial);
-	snprintf(identity->vendor, sizeof(identity->vendor), "%.8s", info.vendor);
-	snprintf(identity->product, sizeof(identity->product), "%.16s", info.product);
-	snprintf(identity->revision, sizeof(identity->revision), "%.4s", info.revision);
+	/* What nobody has set is the kernel's default vendor, and nothing else. */
+	bool unset = !info.vendor[0] || strcmp(info.vendor, "LIO-ORG") == 0;
+	snprintf(identity->vendor, sizeof(identity->vendor), "%.8s", unset ? "LUNKIT" : info.vendor);
+	snprintf(identity->product, sizeof(identity->product), "%.16s", info.product[0] ? info.product : task->kind);
+	snprintf(identity->revision, sizeof(identity->revision), "%.4s", info.revision[0] ? info.revision : LUNKIT_VERSION);
 	return 0;
 }
 
@@ -193,6 +195,7 @@ void lun_query(struct lun *lun, uint32_t id, const struct protocol_query *messag
 	query->root = lun->control->root;
 	query->backstore = lun->backstore;
 	memcpy(query->serial, lun->serial, sizeof(query->serial));
+	memcpy(query->kind, lun->reference.kind, sizeof(query->kind));
 	memcpy(&query->query, message->bytes, sizeof(query->query));
 	tasks_start(lun->control->short_tasks, &query->task);
 }

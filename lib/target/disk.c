@@ -83,11 +83,6 @@ int disk_rescan(const struct target_root *root, const char *disk)
 	return file_write("1", "%s/class/block/%s/device/rescan", root->sys, disk);
 }
 
-int disk_delete(const struct target_root *root, const char *disk)
-{
-	return file_write("1", "%s/class/block/%s/device/delete", root->sys, disk);
-}
-
 int disk_flush(int fd)
 {
 	if (fsync(fd) < 0)

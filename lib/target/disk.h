@@ -25,5 +25,3 @@ int disk_rescan(const struct target_root *root, const char *disk);
 int disk_claim(const struct target_root *root, const char *disk, int *ret_fd, struct lunkit_error *err);
 /* Writes back what the page cache holds and the disk's own cache. fd: of disk_claim(). */
 int disk_flush(int fd);
-/* Removes the SCSI device. */
-int disk_delete(const struct target_root *root, const char *disk);

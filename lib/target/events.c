@@ -31,6 +31,7 @@
 #define RETRY_SECONDS 60
 #define NETLINK_BUFFER (4 * 1024 * 1024)
 #define NETLINK_OVERRUN 5 /* libnl's NLE_NOMEM, which ENOBUFS becomes */
+#define RTSLIB_FOLDER "/etc/rtslib-fb-target"
 #define PARAMETERS "module/target_core_user/parameters"
 
 struct target_events {
@@ -211,11 +212,21 @@ static void set_parameter(const struct target_root *root, const char *name, cons
 		log_warning("cannot write %s of module target_core_user: %s", name, strerror(-r));
 }
 
+/* Where the kernel keeps persistent reservations: Debian's rtslib wants this folder, and it can only be named before the first fabric module is loaded. */
+static void set_database_folder(const struct target_root *root)
+{
+	char current[256];
+	if (file_exists(RTSLIB_FOLDER) && file_read(current, sizeof(current), "%s/dbroot", root->configfs) >= 0 &&
+	    strcmp(current, RTSLIB_FOLDER) != 0)
+		file_write(RTSLIB_FOLDER, "%s/dbroot", root->configfs); /* refused when a fabric is there: rtslib lives with that as well */
+}
+
 static struct tcmulib_context *start_libtcmu(struct target_events *events, struct lunkit_error *err)
 {
 	const struct target_root *root = &events->config.root;
 	if (module_load(root, "target_core_user", err) < 0)
 		return NULL;
+	set_database_folder(root);
 	tcmu_set_log_level(log_get_level() >= LOG_LEVEL_DEBUG ? 4 : 2);
 	/* What a former daemon left unanswered fails now, and nothing new comes until all devices are known: without this, libtcmu and configfs race. */
 	set_parameter(root, "block_netlink", "1");
