@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Opening paths for a worker. This runs with the starter's rights (root in lunkitd) for a process that may have been taken over by an image, so it trusts
- * nothing of the request but compares it with the policy: the path, byte for byte, and what may be done to it. Symbolic links were resolved when the user
+ * nothing of the request but compares it with the policy: the path, byte for byte, and what may be done to it; files that it may read besides, by where
+ * they lie. Symbolic links were resolved when the user
  * named the image; one that appears later is refused (openat2, RESOLVE_NO_SYMLINKS), so that whoever can write the folder can't lead us elsewhere. Names of
  * devices below /dev are links that only root makes; they are followed, and have to end at a block device.
  */
@@ -83,15 +84,58 @@ static int explain_open_failure(const char *path, int code, uint32_t flags, stru
 	}
 }
 
+/* "/a/b": absolute, and every part a name, so that what it begins with is where it lies. */
+static bool is_plain_path(const char *path)
+{
+	if (*path != '/')
+		return false;
+	for (const char *part = path; *part; part += strcspn(part, "/")) {
+		part++;
+		size_t length = strcspn(part, "/");
+		if (length == 0 || (part[0] == '.' && (length == 1 || (length == 2 && part[1] == '.'))))
+			return false;
+	}
+	return true;
+}
+
+static bool is_below(const char *path, const char *directory)
+{
+	size_t length = strlen(directory);
+	while (length > 1 && directory[length - 1] == '/')
+		length--;
+	return *directory == '/' && strncmp(path, directory, length) == 0 && (length == 1 || path[length] == '/');
+}
+
+static bool is_sibling(const char *path, const char *image)
+{
+	const char *slash = strrchr(image, '/'), *other = strrchr(path, '/');
+	return slash && *image == '/' && other - path == slash - image && strncmp(path, image, (size_t)(slash - image)) == 0;
+}
+
+/* What an overlay may read below itself. */
+static bool may_read(const struct opener_policy *policy, const char *path)
+{
+	if (!policy->path || !is_plain_path(path))
+		return false;
+	if (!policy->no_siblings && is_sibling(path, policy->path))
+		return true;
+	for (const char *const *directory = policy->directories; directory && *directory; directory++)
+		if (is_below(path, *directory))
+			return true;
+	return false;
+}
+
 /* Opens by policy; *ret_flags are those of the request that hold for the fd. */
 static int opener_open(const struct opener_policy *policy, const struct protocol_open *request, int *ret_fd, uint32_t *ret_flags,
 		       struct lunkit_error *err)
 {
 	uint32_t flags = request->flags;
 	bool write = flags & (FILE_WRITE | FILE_CREATE);
-	if (!policy->path || strcmp(request->path, policy->path) != 0) {
+	bool is_image = policy->path && strcmp(request->path, policy->path) == 0;
+	if (!is_image && (write || !may_read(policy, request->path))) {
 		lunkit_error_set(err, EACCES, "cannot open '%s': it is not a file of this image", request->path);
-		return lunkit_error_hint(err, "only the path that was named when the image was opened may be used");
+		return lunkit_error_hint(err, "besides the image itself, only files in its folder may be read, and those in folders that the "
+					      "configuration allows for backing files");
 	}
 	if ((flags & ~FILE_KNOWN) || (write && !policy->may_write) || ((flags & FILE_CREATE) && !policy->may_create))
 		return lunkit_error_set(err, EACCES, "cannot open '%s': the image was not opened for that", request->path);

@@ -34,11 +34,14 @@ void worker_release(struct worker_process *process);
 int worker_wait(struct worker_process *process, int timeout_ms, int *ret_status);
 
 /*
- * Opening of paths for a worker, by policy: only path itself, exactly as it was named by the user (and resolved then), and nothing that is not a
- * regular file or a block device.
+ * Opening of paths for a worker, by policy: path itself, exactly as it was named by the user (and resolved then); for reading also files that
+ * the image may be an overlay of: those of path's own folder, and those below the directories. Nothing that is not a regular file or a block device.
+ * Such a path is absolute and without empty, "." and ".." parts; a symbolic link in it is refused.
  */
 struct opener_policy {
-	const char *path; /* the one path that may be opened, or NULL for none */
+	const char *path; /* the one path that may be opened for more than reading, or NULL for none */
+	const char *const *directories; /* absolute, ends with NULL; or NULL for none */
+	bool no_siblings;		/* path's own folder holds nothing that the image may read */
 	bool may_write, may_create;
 	bool *ret_created; /* or NULL: true while a file that was made for the worker has not been removed for it */
 };

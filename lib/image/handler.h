@@ -156,6 +156,34 @@ void lunkit_file_close(struct lunkit_host *host, int fd);
 int lunkit_file_remove(struct lunkit_host *host, const char *path, struct lunkit_error *err);
 
 /*
+ * What an open file is and what I/O on it asks for. The caller sets struct_size; members beyond it are left alone. direct: what
+ * lunkit_file_open() said of LUNKIT_FILE_DIRECT. Only regular files and block devices are taken; anything else is an error that says so.
+ */
+struct lunkit_file_geometry {
+	size_t struct_size;				/* sizeof(struct lunkit_file_geometry) */
+	uint64_t size;					/* bytes that the file or device has now */
+	unsigned offset_alignment;			/* of offsets and lengths: a power of two, 1 without direct I/O */
+	unsigned memory_alignment;			/* of buffers: a power of two, 1 without direct I/O */
+	unsigned block_size;				/* a device's logical block size; 0 for a file */
+	unsigned physical_block_size, optimal_transfer; /* 0: not known */
+	bool is_block, rotational;
+	bool direct; /* false: the filesystem took O_DIRECT but can't do it for this file; it goes through the page cache */
+};
+int lunkit_file_look(struct lunkit_host *host, int fd, const char *path, bool direct, struct lunkit_file_geometry *ret,
+		     struct lunkit_error *err);
+
+/*
+ * Blocking I/O, for open(), create() and close(), and for the functions of lunkit_work, which may call these and no other function of this
+ * header. Offset, length and buffer of a file that is open with LUNKIT_FILE_DIRECT are aligned as its geometry says. Each does all or fails;
+ * reading beyond the file's end gives zeros. lunkit_file_sync() makes every write that has completed on the file durable.
+ */
+int lunkit_file_read(struct lunkit_host *host, int fd, void *buffer, size_t length, uint64_t offset);
+int lunkit_file_write(struct lunkit_host *host, int fd, const void *buffer, size_t length, uint64_t offset);
+int lunkit_file_truncate(struct lunkit_host *host, int fd, uint64_t size);
+int lunkit_file_allocate(struct lunkit_host *host, int fd, int mode, uint64_t offset, uint64_t length); /* mode: FALLOC_FL_* */
+int lunkit_file_sync(struct lunkit_host *host, int fd);
+
+/*
  * Asynchronous file I/O on the worker's io_uring. The struct lies in the handler's memory (usually the request's) and is the handler's again
  * when done() is called, exactly once, never from inside the call that starts the I/O. result is as the system call's: bytes (may be short),
  * 0, or a negative errno.
@@ -182,6 +210,18 @@ struct lunkit_work {
 	void *reserved;
 };
 void lunkit_work_start(struct lunkit_host *host, struct lunkit_work *work);
+
+/*
+ * ring(alarm) once, about ns nanoseconds after lunkit_alarm_set(), from the event loop; for housekeeping, not for measuring time. Setting an
+ * alarm again moves it. The struct lies in the handler's memory, zeroed before its first use; after lunkit_alarm_cancel() or ring() it is the
+ * handler's again. Cancel what is set before close() returns.
+ */
+struct lunkit_alarm {
+	void (*ring)(struct lunkit_alarm *alarm);
+	uint64_t reserved[3];
+};
+void lunkit_alarm_set(struct lunkit_host *host, struct lunkit_alarm *alarm, uint64_t ns);
+void lunkit_alarm_cancel(struct lunkit_host *host, struct lunkit_alarm *alarm);
 
 /* Adds one line to what `lunkit info` shows. Keys are lower case with hyphens, e.g. "allocated-size". */
 void lunkit_info_string(struct lunkit_info *info, const char *key, const char *value);
@@ -231,10 +271,58 @@ struct lunkit_params {
 	bool read_only;
 	bool look_only; /* open: only control members and reads will be used, and no lock is to be taken: `lunkit info` of an image in use */
 	uint64_t size;	/* create: the virtual size */
+	unsigned depth; /* how many images were opened on top of this one: 0 for the image that was named */
 };
 
 /* The option's value, or NULL when it was not given. */
 const struct lunkit_option_value *lunkit_params_option(const struct lunkit_params *params, const char *key);
+
+/* ---- images below ---------------------------------------------------------------------------------------------------------------------- */
+
+/*
+ * A handler stacks by opening other images (a backing file, an encrypted volume's storage) through this same interface, from open() and with
+ * the params that it got. Kinds that it may need are named in lunkit_handler.children; anything else is -ENOENT. name is what follows the
+ * kind in a reference; paths are absolute. options: "key=value;…" as in a reference, or NULL. The child is read-only with
+ * LUNKIT_CHILD_READ_ONLY or when the params say so, and has the params' cache mode. Whatever the child's limits are, requests are taken
+ * at byte granularity: the core does for it what it does for the image on top. Chains of more than LUNKIT_DEPTH_MAX images, and a file that
+ * is opened twice in one chain, are -ELOOP. Close it in close(), with no request of its own in flight.
+ */
+#define LUNKIT_DEPTH_MAX 64u
+#define LUNKIT_CHILD_READ_ONLY 1u
+struct lunkit_child;
+int lunkit_child_open(const struct lunkit_params *params, const char *kind, const char *name, const char *options, unsigned flags,
+		      struct lunkit_child **ret, struct lunkit_error *err);
+void lunkit_child_close(struct lunkit_child *child); /* takes NULL */
+/* With every default filled in; the maxima are UINT64_MAX where there is none. Valid until close. */
+const struct lunkit_limits *lunkit_child_limits(const struct lunkit_child *child);
+
+/*
+ * A request to a child. lunkit_child_request_new() allocates one, NULL without memory; keep it and use it for one request after another.
+ * Fill request.op, flags, offset, length, iov, iov_count (EXTENTS: extents, extent_capacity) and done; then done(request, result) is called
+ * exactly once, maybe from inside submit. Only request.extent_count has changed then. Beyond the child's size is -ERANGE.
+ */
+struct lunkit_child_request {
+	struct lunkit_request request;
+	void (*done)(struct lunkit_child_request *request, int result);
+	void *user;
+};
+struct lunkit_child_request *lunkit_child_request_new(struct lunkit_child *child);
+void lunkit_child_request_free(struct lunkit_child_request *request); /* takes NULL */
+void lunkit_child_submit(struct lunkit_child *child, struct lunkit_child_request *request);
+
+/* ---- what control operations take and give --------------------------------------------------------------------------------------------- */
+
+/* check(): what to repair. Nothing: only look. */
+#define LUNKIT_CHECK_REPAIR_LEAKS 1u /* space that is marked as used and that nothing uses */
+#define LUNKIT_CHECK_REPAIR_ALL 2u   /* everything that can be */
+
+struct lunkit_check_report {
+	uint64_t corruptions, leaks;		     /* found, and not repaired */
+	uint64_t corruptions_fixed, leaks_fixed;     /* found and repaired */
+	uint64_t allocated_clusters, total_clusters; /* of the virtual disk; 0 where the kind has none */
+	uint64_t image_end;			     /* offset behind the last byte in use, in the file; 0: not known */
+	char first[256];			     /* the first thing found, in words; "" for none */
+};
 
 struct lunkit_handler {
 	size_t struct_size;	    /* sizeof(struct lunkit_handler) */
@@ -269,6 +357,14 @@ struct lunkit_handler {
 	 * size 0 means: take the size that the storage has now (a file or volume that someone else has grown).
 	 */
 	void (*resize)(void *state, struct lunkit_job *job, uint64_t size, unsigned flags);
+
+	/* Kinds that lunkit_child_open() may be asked for: an array that ends with NULL, or NULL for none. */
+	const char *const *children;
+	/*
+	 * Looks for inconsistencies and repairs what flags (LUNKIT_CHECK_*) say. No request is in flight, none comes before the end. *report is
+	 * zeroed, valid until the end, and filled however the job ends. Finding something is success; the report says what.
+	 */
+	void (*check)(void *state, struct lunkit_job *job, unsigned flags, struct lunkit_check_report *report);
 };
 #define LUNKIT_RESIZE_SHRINK 1u
 

@@ -52,6 +52,19 @@ void lunkit_io_defer(struct lunkit_host *host, struct lunkit_io *io, int result)
 	loop_defer(host->loop, (struct loop_op *)io, result);
 }
 
+_Static_assert(sizeof(struct lunkit_alarm) == sizeof(struct loop_alarm), "lunkit_alarm is a loop_alarm");
+SAME_MEMBER(lunkit_alarm, ring, loop_alarm, ring);
+
+void lunkit_alarm_set(struct lunkit_host *host, struct lunkit_alarm *alarm, uint64_t ns)
+{
+	loop_alarm_set(host->loop, (struct loop_alarm *)alarm, ns);
+}
+
+void lunkit_alarm_cancel(struct lunkit_host *host, struct lunkit_alarm *alarm)
+{
+	loop_alarm_cancel(host->loop, (struct loop_alarm *)alarm);
+}
+
 void lunkit_work_start(struct lunkit_host *host, struct lunkit_work *work)
 {
 	loop_offload(host->loop, (struct loop_work *)work);
@@ -73,6 +86,23 @@ static void notice(struct lunkit_host *host, const char *path, const char *what)
 	log_warning("%s", host->notice);
 }
 
+/* One chain holds a file once: else it would be its own backing file. */
+static int check_chain(struct lunkit_host *host, const struct stat *status, const char *path, struct lunkit_error *err)
+{
+	struct image_opening *opening = host->opening;
+	if (!opening)
+		return 0;
+	for (const struct image_opening *outer = opening->outer; outer; outer = outer->outer)
+		if (outer->has_file && outer->device == (uint64_t)status->st_dev && outer->inode == (uint64_t)status->st_ino) {
+			lunkit_error_set(err, ELOOP, "%.500s is used twice in one chain of images: an image cannot lie below itself", path);
+			return lunkit_error_hint(err, "Its header names the wrong backing file: `qemu-img rebase -u` changes that.");
+		}
+	opening->device = (uint64_t)status->st_dev;
+	opening->inode = (uint64_t)status->st_ino;
+	opening->has_file = true;
+	return 0;
+}
+
 int lunkit_file_open(struct lunkit_host *host, const char *path, unsigned flags, int *ret_fd, unsigned *ret_flags, struct lunkit_error *err)
 {
 	int fd;
@@ -88,7 +118,9 @@ int lunkit_file_open(struct lunkit_host *host, const char *path, unsigned flags,
 		r = lunkit_error_set(err, errno, "cannot look at %.500s: %s", path, strerror(errno));
 	else
 		storage = S_ISREG(status.st_mode) || S_ISBLK(status.st_mode);
-	if (storage && !(flags & LUNKIT_FILE_UNLOCKED))
+	if (r == 0 && storage)
+		r = check_chain(host, &status, path, err);
+	if (r == 0 && storage && !(flags & LUNKIT_FILE_UNLOCKED))
 		r = image_lock_for_use(fd, flags & LUNKIT_FILE_WRITE, path, err);
 	if (r < 0) {
 		close(fd);

@@ -33,6 +33,7 @@ static int make_params(struct lunkit_host *host, const struct lunkit_handler *ha
 		.read_only = params->read_only || params->look_only,
 		.look_only = params->look_only,
 		.size = params->size,
+		.depth = params->depth,
 	};
 	return 0;
 }
@@ -91,7 +92,11 @@ int image_open(struct lunkit_host *host, const struct lunkit_handler *handler, c
 	struct lunkit_option_value *values = NULL;
 	int r = make_params(host, handler, params, LUNKIT_OPTION_OPEN, &checked, &values, err);
 	if (r == 0) {
+		/* Only what lunkit_child_open() opens from within open() lies below this image. */
+		struct image_opening opening = { .outer = params->depth ? host->opening : NULL }, *before = host->opening;
+		host->opening = &opening;
 		r = handler->open(&checked, &image->state, err);
+		host->opening = before;
 		free(values);
 		if (r < 0)
 			r = failed(r, params->name, "open the image", err);

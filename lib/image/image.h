@@ -39,9 +39,17 @@ struct image_opener {
 	void *argument;
 };
 
+/* An image that is being opened, on the stack of the one below which it is opened: what tells a loop in a chain. */
+struct image_opening {
+	const struct image_opening *outer;
+	uint64_t device, inode;
+	bool has_file;
+};
+
 struct lunkit_host {
 	struct loop *loop;
 	struct image_opener opener;
+	struct image_opening *opening; /* image_open()'s own */
 	char notice[512]; /* the last warning that a user should see (O_DIRECT refused, …), "" for none; lunkit_file_open() sets it */
 };
 
@@ -51,6 +59,10 @@ struct lunkit_host {
  * Handlers stay loaded; a second call returns the same one.
  */
 int handler_load(const char *directory, const char *name, const struct lunkit_handler **ret, struct lunkit_error *err);
+/* Loads those that a handler may open below itself, before the rights to do so are gone. A kind that is not installed is left out. */
+void handler_load_children(const char *directory, const struct lunkit_handler *handler);
+/* A handler that has been loaded, or NULL. */
+const struct lunkit_handler *handler_find(const char *name);
 /* For handlers linked into a test. */
 int handler_adopt(const struct lunkit_handler *handler, const struct lunkit_handler **ret, struct lunkit_error *err);
 
@@ -60,7 +72,8 @@ struct image_params {
 	const char *options; /* "key=value;key=value", percent-encoded values, or NULL */
 	enum lunkit_cache cache;
 	bool read_only, look_only;
-	uint64_t size; /* create */
+	uint64_t size;	/* create */
+	unsigned depth; /* images opened on top of this one */
 };
 
 struct image;
@@ -142,6 +155,10 @@ struct image_job {
 	struct loop_op op;
 	uint64_t size;
 	unsigned flags;
+	bool drained;
+	struct lunkit_check_report *report;
 };
 /* size 0: adopt the storage's size. Shrinking without LUNKIT_RESIZE_SHRINK is -EINVAL. The limits are read again before done. */
 void image_resize(struct image *image, struct image_job *job, uint64_t size, unsigned flags);
+/* Flushes, waits until nothing is in flight, checks. *report is zeroed first and is filled when done is called. flags: LUNKIT_CHECK_*. */
+void image_check(struct image *image, struct image_job *job, unsigned flags, struct lunkit_check_report *report);

@@ -47,11 +47,11 @@ static int read_limits(struct image *image, struct lunkit_error *err)
 static void complete(struct image_job *job, int result)
 {
 	struct image *image = job->image;
-	bool drained = job->flags & LUNKIT_RESIZE_SHRINK;
 	if (result < 0 && !job->err.code)
-		lunkit_error_set(&job->err, result, "%s: cannot change the size: %s", image->name, strerror(-result));
+		lunkit_error_set(&job->err, result, "%s: cannot %s: %s", image->name, job->report ? "check the image" : "change the size",
+				 strerror(-result));
 	job->image = NULL;
-	if (drained)
+	if (job->drained)
 		image_resume(image);
 	job->done(job, result);
 }
@@ -71,13 +71,32 @@ void lunkit_job_done(struct lunkit_job *opaque, int result)
 static void start(struct image_job *job)
 {
 	struct image *image = job->image;
-	image->handler->resize(image->state, (struct lunkit_job *)job, job->size, job->flags);
+	if (job->report)
+		image->handler->check(image->state, (struct lunkit_job *)job, job->flags, job->report);
+	else
+		image->handler->resize(image->state, (struct lunkit_job *)job, job->size, job->flags);
 }
 
 static void drained(struct loop_op *op, int result)
 {
 	(void)result;
 	start((struct image_job *)((char *)op - offsetof(struct image_job, op)));
+}
+
+static void start_drained(struct image_job *job)
+{
+	job->drained = true;
+	job->op.done = drained;
+	image_drain(job->image, &job->op);
+}
+
+static void begin(struct image *image, struct image_job *job)
+{
+	job->err = LUNKIT_ERROR_INIT;
+	job->image = image;
+	job->flags = 0;
+	job->drained = false; /* complete() must not resume what was not drained */
+	job->report = NULL;
 }
 
 static int check_resize(const struct image *image, uint64_t size, unsigned flags, struct lunkit_error *err)
@@ -108,20 +127,36 @@ static int check_resize(const struct image *image, uint64_t size, unsigned flags
 
 void image_resize(struct image *image, struct image_job *job, uint64_t size, unsigned flags)
 {
-	job->err = LUNKIT_ERROR_INIT;
-	job->image = image;
+	begin(image, job);
 	job->size = size;
-	job->flags = 0; /* complete() must not resume what was not drained */
 	int r = check_resize(image, size, flags, &job->err);
 	if (r < 0) {
 		complete(job, r);
 		return;
 	}
 	job->flags = flags;
-	if (flags & LUNKIT_RESIZE_SHRINK) {
-		job->op.done = drained;
-		image_drain(image, &job->op);
-	} else {
+	if (flags & LUNKIT_RESIZE_SHRINK)
+		start_drained(job);
+	else
 		start(job);
-	}
+}
+
+void image_check(struct image *image, struct image_job *job, unsigned flags, struct lunkit_check_report *report)
+{
+	begin(image, job);
+	*report = (struct lunkit_check_report){ 0 };
+	job->report = report;
+	job->flags = flags;
+	int r = 0;
+	if (flags & ~(LUNKIT_CHECK_REPAIR_LEAKS | LUNKIT_CHECK_REPAIR_ALL))
+		r = lunkit_error_set(&job->err, EINVAL, "%s: a check with unknown flags", image->name);
+	else if (!image->handler->check)
+		r = lunkit_error_set(&job->err, EOPNOTSUPP, "%s: there is nothing to check in images of the kind \"%s\"", image->name,
+				     image->handler->name);
+	else if (flags && image_is_read_only(image))
+		r = lunkit_error_set(&job->err, EROFS, "%s: the image is read-only: nothing can be repaired", image->name);
+	if (r < 0)
+		complete(job, r);
+	else
+		start_drained(job);
 }

@@ -27,13 +27,18 @@ static struct list entries = { &entries, &entries };
  * (CMake: ENABLE_EXPORTS).
  */
 __attribute__((used)) static void (*const exported[])(void) = {
-	(void (*)(void))lunkit_request_done, (void (*)(void))lunkit_error_set,	   (void (*)(void))lunkit_error_hint,
-	(void (*)(void))lunkit_log,	     (void (*)(void))lunkit_file_open,	   (void (*)(void))lunkit_file_close,
-	(void (*)(void))lunkit_file_remove,  (void (*)(void))lunkit_io_readv,	   (void (*)(void))lunkit_io_writev,
-	(void (*)(void))lunkit_io_fdatasync, (void (*)(void))lunkit_io_fallocate,  (void (*)(void))lunkit_io_defer,
-	(void (*)(void))lunkit_work_start,   (void (*)(void))lunkit_info_string,   (void (*)(void))lunkit_info_bytes,
-	(void (*)(void))lunkit_info_bool,    (void (*)(void))lunkit_job_error,	   (void (*)(void))lunkit_job_progress,
-	(void (*)(void))lunkit_job_done,     (void (*)(void))lunkit_params_option,
+	(void (*)(void))lunkit_request_done,  (void (*)(void))lunkit_error_set,		(void (*)(void))lunkit_error_hint,
+	(void (*)(void))lunkit_log,	      (void (*)(void))lunkit_file_open,		(void (*)(void))lunkit_file_close,
+	(void (*)(void))lunkit_file_remove,   (void (*)(void))lunkit_io_readv,		(void (*)(void))lunkit_io_writev,
+	(void (*)(void))lunkit_io_fdatasync,  (void (*)(void))lunkit_io_fallocate,	(void (*)(void))lunkit_io_defer,
+	(void (*)(void))lunkit_work_start,    (void (*)(void))lunkit_info_string,	(void (*)(void))lunkit_info_bytes,
+	(void (*)(void))lunkit_info_bool,     (void (*)(void))lunkit_job_error,		(void (*)(void))lunkit_job_progress,
+	(void (*)(void))lunkit_job_done,      (void (*)(void))lunkit_params_option,	(void (*)(void))lunkit_file_look,
+	(void (*)(void))lunkit_file_read,     (void (*)(void))lunkit_file_write,	(void (*)(void))lunkit_file_truncate,
+	(void (*)(void))lunkit_file_allocate, (void (*)(void))lunkit_file_sync,		(void (*)(void))lunkit_alarm_set,
+	(void (*)(void))lunkit_alarm_cancel,  (void (*)(void))lunkit_child_open,	(void (*)(void))lunkit_child_close,
+	(void (*)(void))lunkit_child_limits,  (void (*)(void))lunkit_child_request_new, (void (*)(void))lunkit_child_request_free,
+	(void (*)(void))lunkit_child_submit,
 };
 
 static bool is_name(const char *name)
@@ -59,7 +64,7 @@ static bool entry_name(const struct dirent *entry, char name[static NAME_MAX_LEN
 	return is_name(name);
 }
 
-static const struct lunkit_handler *find(const char *name)
+const struct lunkit_handler *handler_find(const char *name)
 {
 	list_for_each (node, &entries) {
 		struct entry *entry = list_entry(node, struct entry, node);
@@ -162,7 +167,7 @@ int handler_load(const char *directory, const char *name, const struct lunkit_ha
 	char path[4096];
 	if (!is_name(name))
 		return unknown_kind(directory, name, err);
-	const struct lunkit_handler *loaded = find(name);
+	const struct lunkit_handler *loaded = handler_find(name);
 	if (loaded) {
 		*ret = loaded;
 		return 0;
@@ -202,4 +207,14 @@ int handler_load(const char *directory, const char *name, const struct lunkit_ha
 fail:
 	dlclose(object);
 	return r;
+}
+
+void handler_load_children(const char *directory, const struct lunkit_handler *handler)
+{
+	for (const char *const *kind = handler->children; kind && *kind; kind++) {
+		const struct lunkit_handler *child;
+		struct lunkit_error err;
+		if (handler_load(directory, *kind, &child, &err) < 0)
+			lunkit_log(LUNKIT_LOG_DEBUG, "%s: %s", handler->name, err.message);
+	}
 }

@@ -123,6 +123,7 @@ int loop_new(const struct loop_config *config, struct loop **ret)
 		goto fail;
 	}
 	loop->deferred_end = &loop->deferred;
+	list_init(&loop->alarms.set);
 	spin_init(&loop->spin, config->poll_max_ns, processors());
 	*ret = loop;
 	return 0;

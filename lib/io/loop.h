@@ -17,6 +17,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "base/list.h"
+
 struct loop;
 
 struct loop_op {
@@ -65,6 +67,18 @@ struct loop_timer {
 };
 void loop_timer_start(struct loop *loop, struct loop_timer *timer, uint64_t ns);
 void loop_timer_stop(struct loop *loop, struct loop_timer *timer);
+
+/*
+ * ring(alarm) once, about ns nanoseconds after it was set. For housekeeping: many alarms share one timeout of the ring, setting again moves,
+ * and cancelling is immediate: nothing of a cancelled alarm is used any more. Zeroed before its first use.
+ */
+struct loop_alarm {
+	void (*ring)(struct loop_alarm *alarm);
+	struct list node; /* the loop's */
+	uint64_t due;	  /* the loop's: 0 while it is not set */
+};
+void loop_alarm_set(struct loop *loop, struct loop_alarm *alarm, uint64_t ns);
+void loop_alarm_cancel(struct loop *loop, struct loop_alarm *alarm);
 
 /* done(op, result) in the next turn. */
 void loop_defer(struct loop *loop, struct loop_op *op, int result);

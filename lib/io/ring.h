@@ -36,6 +36,13 @@ struct completion {
 	unsigned flags;
 };
 
+struct alarms {
+	struct list set; /* struct loop_alarm, the first due first */
+	struct loop_timer timer;
+	bool armed;
+	uint64_t armed_for;
+};
+
 struct loop {
 	struct io_uring ring;
 	bool stop;
@@ -48,6 +55,7 @@ struct loop {
 	struct completion *stash;
 	size_t stash_head, stash_count, stash_size;
 	struct work_pool work;
+	struct alarms alarms;
 };
 
 /* Frees entries of the submission queue by submitting. Returns an entry, or NULL when the ring is broken. */

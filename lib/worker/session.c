@@ -369,6 +369,7 @@ static int session_start(struct session *session, struct lunkit_error *err)
 
 	int r = handler_load(session->handlers, start->kind, &session->handler, err);
 	if (r == 0) {
+		handler_load_children(session->handlers, session->handler);
 		r = loop_new(&loop_config, &session->host.loop);
 		if (r < 0) {
 			lunkit_error_set(err, r, "cannot make an io_uring: %s", strerror(-r));
