@@ -57,6 +57,7 @@ struct open_task {
 	struct channel *channel;
 	int socket, result;
 	char *path;
+	const char **directories; /* ends with NULL */
 	bool may_write;
 	struct protocol_packet request;
 };
@@ -173,7 +174,7 @@ static void handle_reply(struct channel *channel, const struct protocol_message 
 static void open_work(struct task *task)
 {
 	struct open_task *open = (struct open_task *)task;
-	struct opener_policy policy = { .path = open->path, .may_write = open->may_write };
+	struct opener_policy policy = { .path = open->path, .directories = open->directories, .may_write = open->may_write };
 	open->result = opener_answer(&policy, open->socket, &open->request);
 }
 
@@ -186,6 +187,7 @@ static void open_done(struct task *task)
 	if (open->result == -EAGAIN)
 		channel_kill(channel, "the worker does not read its messages");
 	free(open->path);
+	free(open->directories);
 	free(open);
 	channel_release(channel);
 }
@@ -204,12 +206,19 @@ static void handle_open(struct channel *channel, const struct protocol_packet *p
 	open->channel = channel;
 	open->path = channel->path ? strdup(channel->path) : NULL;
 	open->may_write = channel->config.may_write;
+	const struct names *directories = channel->config.directories;
+	open->directories = calloc((directories ? directories->count : 0) + 1, sizeof(*open->directories));
+	if (!open->directories)
+		abort();
+	for (size_t i = 0; directories && i < directories->count; i++)
+		open->directories[i] = directories->items[i];
 	open->request = *packet;
 	open->request.fd_count = 0;
 	open->socket = fcntl(channel->process.socket, F_DUPFD_CLOEXEC, 16);
 	if (open->socket < 0) {
 		channel_kill(channel, "cannot open files for the worker: %s", strerror(errno));
 		free(open->path);
+		free(open->directories);
 		free(open);
 		return;
 	}

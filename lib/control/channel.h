@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "control/task.h"
 #include "host/process.h"
+#include "target/files.h"
 
 struct channel;
 
@@ -19,9 +20,10 @@ struct channel_config {
 	sd_event *event;
 	struct tasks *tasks; /* for opening files */
 	const struct worker_config *worker;
-	const char *runtime_directory; /* for its lease */
-	const char *label;	       /* for log lines */
-	const char *path;	       /* the one that it may open, or NULL */
+	const char *runtime_directory;	 /* for its lease */
+	const char *label;		 /* for log lines */
+	const char *path;		 /* the one that it may open, or NULL */
+	const struct names *directories; /* where it may read as well (backing files); stays valid */
 	bool may_write;
 	unsigned *count; /* of live processes: counted up and down */
 

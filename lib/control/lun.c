@@ -432,6 +432,7 @@ static void lun_start_worker(struct lun *lun)
 		.runtime_directory = control->settings->runtime_directory,
 		.label = lun->backstore.name,
 		.path = reference_is_path(&lun->reference) ? lun->reference.name : NULL,
+		.directories = &control->settings->allow,
 		.may_write = !lun->reference.read_only,
 		.count = &control->live_workers,
 		.ready = lun_worker_ready,

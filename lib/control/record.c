@@ -145,8 +145,8 @@ int record_read(const char *state_directory, const char *name, struct record *re
 	if (r < 0) {
 		lunkit_error_set(err, r, "the record of '%s' can't be read: %s", name,
 				 r == -EINVAL ? "it is damaged or of another version" : strerror(-r));
-		return lunkit_error_hint(err, "attach the image again with --persist, or remove %.150s/luns/%s" SUFFIX, state_directory,
-					 name);
+		lunkit_error_hint(err, "attach the image again with --persist, or remove %.150s/luns/%s" SUFFIX, state_directory, name);
+		return r;
 	}
 	strcpy(record.name, name);
 	*ret = record;

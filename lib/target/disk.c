@@ -174,7 +174,18 @@ static int check_holders(const struct target_root *root, const struct disk_parts
 	return 0;
 }
 
-/* One process's open files. True when it has one of the parts open. */
+/* Whether an open file of a process may write. */
+static bool opened_for_writing(const struct target_root *root, const char *pid, const char *fd)
+{
+	char text[1024];
+	unsigned flags;
+	if (file_read(text, sizeof(text), "%s/%s/fdinfo/%s", root->proc, pid, fd) < 0)
+		return false;
+	const char *line = strstr(text, "flags:");
+	return line && sscanf(line, "flags: %o", &flags) == 1 && (flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* The part that one process has open for writing, or NULL. */
 static const char *process_holds(const struct target_root *root, const char *pid, const struct disk_parts *parts)
 {
 	char path[PATH_MAX];
@@ -182,22 +193,26 @@ static const char *process_holds(const struct target_root *root, const char *pid
 	DIR *folder = opendir(path);
 	if (!folder)
 		return NULL;
-	const char *part = NULL;
+	const char *held = NULL;
 	const struct dirent *entry;
-	while (!part && (entry = readdir(folder))) {
+	while (!held && (entry = readdir(folder))) {
 		char target[PATH_MAX];
 		ssize_t length = readlinkat(dirfd(folder), entry->d_name, target, sizeof(target) - 1);
 		/* only what lives in /dev is looked at closer: stat() on a file of a dead network file system would hang */
 		if (length < 5 || strncmp(target, "/dev/", 5) != 0)
 			continue;
 		struct stat status;
+		const char *part = NULL;
 		if (fstatat(dirfd(folder), entry->d_name, &status, 0) == 0 && S_ISBLK(status.st_mode))
 			part = parts_find(parts, status.st_rdev);
+		if (part && opened_for_writing(root, pid, entry->d_name))
+			held = part;
 	}
 	closedir(folder);
-	return part;
+	return held;
 }
 
+/* A program that only reads (udev's probes do, at any time) loses nothing when the disk goes; one that may write could. */
 static int check_open(const struct target_root *root, const struct disk_parts *parts, struct lunkit_error *err)
 {
 	struct names processes;
@@ -206,17 +221,12 @@ static int check_open(const struct target_root *root, const struct disk_parts *p
 	int r = 0;
 	for (size_t i = 0; i < processes.count && r == 0; i++) {
 		const char *pid = processes.items[i];
-		if (!isdigit((unsigned char)pid[0]))
-			continue;
-		const char *part = process_holds(root, pid, parts);
+		const char *part = isdigit((unsigned char)pid[0]) ? process_holds(root, pid, parts) : NULL;
 		if (!part)
 			continue;
 		char name[64] = "?";
 		file_read(name, sizeof(name), "%s/%s/comm", root->proc, pid);
-		/* udev looks at each new or changed disk for a moment */
-		if (strstr(name, "udev"))
-			continue;
-		lunkit_error_set(err, EBUSY, "/dev/%s is open in %s (process %s)", part, name, pid);
+		lunkit_error_set(err, EBUSY, "/dev/%s is open for writing in %s (process %s)", part, name, pid);
 		r = lunkit_error_hint(err, "end that program first");
 	}
 	names_free(&processes);

@@ -19,7 +19,7 @@ int disk_size(const struct target_root *root, const char *disk, uint64_t *ret);
 int disk_rescan(const struct target_root *root, const char *disk);
 
 /*
- * -EBUSY, with a message that says by whom, when the disk or a partition is mounted, is swap, belongs to another device or is held open. On success *ret_fd, to be
+ * -EBUSY, with a message that says by whom, when the disk or a partition is mounted, is swap, belongs to another device or is open for writing. On success *ret_fd, to be
  * closed by the caller, keeps mounts and other exclusive users away.
  */
 int disk_claim(const struct target_root *root, const char *disk, int *ret_fd, struct lunkit_error *err);

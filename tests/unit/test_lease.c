@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "control/lease.h"
+
+static char folder[64];
+
+static int setup(void **state)
+{
+	(void)state;
+	strcpy(folder, "/tmp/test_lease.XXXXXX");
+	return mkdtemp(folder) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	char command[128];
+	snprintf(command, sizeof(command), "rm -rf %s", folder);
+	return system(command);
+}
+
+static void test_one_daemon(void **state)
+{
+	(void)state;
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	int first, second = -7;
+	char self[32];
+	snprintf(self, sizeof(self), "process %d", (int)getpid());
+	assert_int_equal(lease_take(folder, &first, &err), 0);
+	assert_int_equal(lease_take(folder, &second, &err), -EBUSY);
+	assert_non_null(strstr(err.message, self));
+	assert_int_equal(second, -7);
+	close(first);
+	assert_int_equal(lease_take(folder, &second, &err), 0);
+	close(second);
+}
+
+/* A process that holds a lease and does nothing until its pipe ends (or for ever). */
+static pid_t worker(int *ret_pipe, bool stubborn)
+{
+	int lease, fds[2];
+	assert_int_equal(lease_for_worker(folder, &lease), 0);
+	assert_int_equal(pipe(fds), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		char byte;
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(fds[1]);
+		ssize_t ignored = read(fds[0], &byte, 1);
+		(void)ignored;
+		while (stubborn)
+			pause();
+		_exit(0);
+	}
+	close(lease);
+	close(fds[0]);
+	*ret_pipe = fds[1];
+	return pid;
+}
+
+static void test_workers_end(void **state)
+{
+	(void)state;
+	int one, two, status;
+	assert_int_equal(lease_await_workers(folder, 0, NULL), 0);
+	pid_t first = worker(&one, false), second = worker(&two, false);
+	close(one);
+	close(two);
+	assert_int_equal(lease_await_workers(folder, 60000, NULL), 0);
+	assert_int_equal(waitpid(first, &status, 0), first);
+	assert_true(WIFEXITED(status)); /* it was waited for, not killed */
+	assert_int_equal(waitpid(second, &status, 0), second);
+	assert_true(WIFEXITED(status));
+}
+
+static void test_workers_stay(void **state)
+{
+	(void)state;
+	int one, status;
+	pid_t pid = worker(&one, true);
+	close(one);
+	assert_int_equal(lease_await_workers(folder, 0, NULL), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = { TEST(test_one_daemon), TEST(test_workers_end), TEST(test_workers_stay) };
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
