@@ -134,8 +134,9 @@ static int opener_open(const struct opener_policy *policy, const struct protocol
 	bool is_image = policy->path && strcmp(request->path, policy->path) == 0;
 	if (!is_image && (write || !may_read(policy, request->path))) {
 		lunkit_error_set(err, EACCES, "cannot open '%s': it is not a file of this image", request->path);
-		return lunkit_error_hint(err, "besides the image itself, only files in its folder may be read, and those in folders that the "
-					      "configuration allows for backing files");
+		return lunkit_error_hint(err,
+					 "besides the image itself, only files in its folder may be read, and those in folders that the "
+					 "configuration allows for backing files");
 	}
 	if ((flags & ~FILE_KNOWN) || (write && !policy->may_write) || ((flags & FILE_CREATE) && !policy->may_create))
 		return lunkit_error_set(err, EACCES, "cannot open '%s': the image was not opened for that", request->path);

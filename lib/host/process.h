@@ -39,7 +39,7 @@ int worker_wait(struct worker_process *process, int timeout_ms, int *ret_status)
  * Such a path is absolute and without empty, "." and ".." parts; a symbolic link in it is refused.
  */
 struct opener_policy {
-	const char *path; /* the one path that may be opened for more than reading, or NULL for none */
+	const char *path;		/* the one path that may be opened for more than reading, or NULL for none */
 	const char *const *directories; /* absolute, ends with NULL; or NULL for none */
 	bool no_siblings;		/* path's own folder holds nothing that the image may read */
 	bool may_write, may_create;
