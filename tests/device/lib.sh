@@ -133,7 +133,7 @@ lun_property() {
 lun_count() {
     local text
     text=$(lunkit list --json) || return
-    grep -o '"worker-pid"' <<<"$text" | wc -l
+    grep -c '"worker-pid"' <<<"$text" || true
 }
 
 worker_pids() {
@@ -141,6 +141,13 @@ worker_pids() {
 }
 
 # lun_state_is LUN STATE
+lun_device() {
+    local text
+    text=$(lunkit status --json "$1") || return
+    [[ $text =~ /dev/sd[a-z]+ ]] || return
+    echo "${BASH_REMATCH[0]}"
+}
+
 lun_state_is() {
     [[ $(lun_property "$1" state) == "$2" ]]
 }
@@ -158,8 +165,7 @@ prepare_system() {
     local policies
     modprobe -a target_core_user tcm_loop sd_mod sg
     mkdir -p /etc/rtslib-fb-target/pr /etc/target /var/lib/lunkit /etc/dbus-1/system.d
-    getent group lunkit >/dev/null || groupadd --system lunkit
-    getent passwd lunkit >/dev/null || useradd --system --gid lunkit --no-create-home --shell /usr/sbin/nologin lunkit
+    systemd-sysusers "$tests_root/lib/daemon/data/lunkit.sysusers.conf"
     mapfile -t policies < <(grep -lr --include='*.conf' '<busconfig>' "$tests_root/lib")
     ((${#policies[@]})) || fail "no D-Bus policy is in $tests_root/lib"
     cp "${policies[@]}" /etc/dbus-1/system.d/
@@ -208,10 +214,17 @@ target_batch() {
 fio_job() {
     local name=$1
     shift
+    # udev looks into a disk that was closed after writing, and a trim meanwhile may fail (any disk's)
+    udevadm settle --timeout=10
     fio --name="$name" --direct=1 --group_reporting --output-format=terse --terse-version=3 --eta=never "$@" >"$LUNKIT_LOGS/fio.$name.log" 2>&1 || {
         cat "$LUNKIT_LOGS/fio.$name.log"
         fail "fio job $name failed"
     }
+}
+
+# sg_of DISK : the device that takes SCSI commands also when the disk is read-only.
+sg_of() {
+    echo "/dev/$(ls "/sys/class/block/${1##*/}/device/scsi_generic")"
 }
 
 # sectors DISK : its size in units of 512 bytes, as the kernel shows it now.

@@ -5,28 +5,28 @@
 test_begin
 
 step 'an image becomes a disk'
-new_image disk.raw 64M
+new_image disk.raw 24M
 fill "$image"
 attach "$image"
 [[ -b $device ]] || fail "$device is no block device"
 [[ $link == /dev/disk/by-id/* ]] || fail "$link is no name under /dev/disk/by-id"
 expect_equal 'where the link leads' "$device" "$(readlink -f "$link")"
-expect_equal size $((64 << 11)) "$(sectors "$device")"
+expect_equal size $((24 << 11)) "$(sectors "$device")"
 expect_equal vendor LUNKIT "$(tr -d ' ' <"/sys/class/block/${device##*/}/device/vendor")"
 same_as "$device" "$image"
 first_device=$device first_link=$link
 
 step 'list, status and info know it'
-expect_match list "$image.*64 MiB.*loop.*$device.*serving" "$(lunkit list)"
+expect_match list "$image.*24 MiB.*loop.*$device.*serving" "$(lunkit list)"
 lunkit list --json | grep -q "\"$device\"" || fail 'list --json lacks the device'
 name=$(lun_property "$image" name)
 for who in "$name" "$device" "$link" "$image"; do
     expect_match "status $who" "$name: serving" "$(lunkit status "$who")"
 done
-expect_match info '64 MiB' "$(lunkit info "$image")"
+expect_match info '24 MiB' "$(lunkit info "$image")"
 lunkit info --json "$image" >/dev/null
 serial=$(lun_property "$name" serial)
-expect_equal 'serial in VPD 80' "${serial//-/}" "$(sg_inq --page=0x80 --raw "$device" | tail -c +5 | tr -d ' -\0')"
+expect_equal 'serial in VPD 80' "${serial//-/}" "$(sg_inq --page=0x80 --raw "$device" | tail -c +5 | tr -d '\0 -')"
 
 step 'the same image again is refused, under every name it has'
 ln -s "$image" "$work/link"
@@ -39,7 +39,6 @@ expect_equal LUNs 1 "$(lun_count)"
 
 step 'a name that is taken is refused'
 new_image second.raw 8M
-expect_error "$name" 'exist|taken|already|in use' -- lunkit attach --name "$name" "$image.other"
 expect_error "$name" 'exist|taken|already|in use' -- lunkit attach --name "$name" "$work/second.raw"
 expect_equal LUNs 1 "$(lun_count)"
 attach --name second --json "$work/second.raw" >/dev/null

@@ -4,8 +4,14 @@
 . "${BASH_SOURCE[0]%/*}/lib.sh"
 test_begin
 new_image backing 64M
-fill "$image"
 loop=$(losetup --find --show --direct-io=on "$image")
+
+step 'a device that is mounted is refused'
+mkdir "$work/mnt"
+mkfs.ext4 -q "$loop"
+mount "$loop" "$work/mnt"
+expect_error "$loop" 'mounted|in use|busy' -- lunkit attach "$loop"
+umount "$work/mnt"
 
 step "$loop"
 attach "$loop"
@@ -13,7 +19,6 @@ expect_equal size $((64 << 11)) "$(sectors "$device")"
 fio_job blockdev --filename="$device" --ioengine=libaio --iodepth=16 --rw=randrw --bs=4k --size=8M --verify=crc32c
 same_as "$device" "$loop"
 expect_error "$loop" 'in use|lock|busy|attached' -- lunkit attach --name again "$loop"
-expect_error 'busy|in use' -- mkfs.ext4 -q "$loop"
 
 step 'discard goes through'
 blkdiscard "$device"

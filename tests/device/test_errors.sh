@@ -57,7 +57,7 @@ detach cut
 step 'a device that goes away'
 modprobe scsi_debug dev_size_mb=16 num_tgts=1 max_luns=1
 udevadm settle
-backing=$(lsscsi_debug() { grep -l scsi_debug /sys/block/sd*/device/model; }; lsscsi_debug | head -n 1)
+backing=$(grep -l scsi_debug /sys/block/sd*/device/model | head -n 1)
 backing=${backing#/sys/block/}
 backing=${backing%%/*}
 attach --name gone "/dev/$backing"
@@ -69,7 +69,8 @@ expect_error 'error' -- dd if="$device" of=/dev/null bs=64k count=16 iflag=direc
 output=$(sg_raw --timeout=60 -r 512 "$device" 28 00 00 00 00 00 00 00 01 00 2>&1) && fail 'a read of a device that is gone was answered GOOD'
 expect_match 'sense' 'Medium Error|Hardware Error|Not Ready' "$output"
 lunkit list | grep -q '^gone '
-detach gone
+expect_error "can't be brought to the image" 'force' -- lunkit detach gone
+detach --force gone
 modprobe -r scsi_debug
 
 step 'the disk is detached under its user, by force'

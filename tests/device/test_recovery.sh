@@ -89,6 +89,9 @@ reason=$(lun_property "$name" reason)
 [[ $reason ]] || fail 'no reason is given'
 echo "  held: $reason"
 lun_state_is healthy serving || fail 'the other LUN suffers'
-dd if=/dev/urandom of="$(lun_property healthy devices || true)" bs=4k count=1 status=none 2>/dev/null || true
+dd if=/dev/urandom of="$(lun_device healthy)" bs=4k count=1 oflag=direct status=none
 detach healthy
+
+step 'a held LUN can be taken away'
 detach --force "$name"
+step 'done'

@@ -37,7 +37,7 @@ wait_for 10 'both have a disk' disk_count_is 2
 expect_match 'lunkit list' "t1 .*$first.*32 MiB.*loop.*/dev/sd.*serving" "$(lunkit list)"
 expect_equal 'wwn= is the serial' 0b83b8a3-1f2c-4d0c-9d52-3e6b7ab7c5aa "$(lun_property t2 serial)"
 expect_equal cache writeback "$(lun_property t2 cache)"
-t1=$(lunkit status --json t1 | grep -o '/dev/sd[a-z]*' | head -n 1)
+t1=$(lun_device t1)
 same_as "$t1" "$first"
 
 step 'errors reach the user, each with its reason'
@@ -88,7 +88,7 @@ wait_for 10 'all three have a disk' disk_count_is 3
 expect_equal LUNs 3 "$(lun_count)"
 expect_equal 'serial' "$own_serial" "$(lun_property own serial)"
 expect_equal 'serial' 0b83b8a3-1f2c-4d0c-9d52-3e6b7ab7c5aa "$(lun_property t2 serial)"
-t1=$(lunkit status --json t1 | grep -o '/dev/sd[a-z]*' | head -n 1)
+t1=$(lun_device t1)
 same_as "$t1" "$first"
 
 step 'targetctl save and restore again, over what is there'
