@@ -242,7 +242,7 @@ static void make_backing(const struct scenario *scenario, struct scenario_files 
 }
 
 /* Writes data and zeros to some clusters, compresses some, takes a snapshot: one qemu-io, commands from a file. */
-static void populate(const struct scenario *scenario, struct scenario_files *files, uint64_t *random, uint32_t phase)
+static void populate(const struct scenario *scenario, struct scenario_files *files, uint64_t *random, uint32_t phase, bool *touched)
 {
 	uint64_t cluster = scenario->cluster_size ? scenario->cluster_size : 4096;
 	uint64_t clusters = (scenario->size + cluster - 1) / cluster;
@@ -260,7 +260,9 @@ static void populate(const struct scenario *scenario, struct scenario_files *fil
 		if (fakehost_below(random, 100) >= scenario->written)
 			continue;
 		bool zero = scenario->cluster_size && fakehost_below(random, 8) == 0;
-		bool compress = !zero && scenario->compressed && part == cluster && fakehost_below(random, 4) != 0;
+		/* QEMU compresses only into clusters that have never been written. */
+		bool compress = !zero && scenario->compressed && part == cluster && !touched[i] && fakehost_below(random, 4) != 0;
+		touched[i] = true;
 		for (uint64_t k = 0; k < part / MODEL_SECTOR; k++)
 			files->tags[at / MODEL_SECTOR + k] = zero ? 0 : model_tag(MODEL_POPULATED + phase, at / MODEL_SECTOR + k);
 		if (zero) {
@@ -301,12 +303,16 @@ void scenario_make(const struct scenario *scenario, uint64_t seed, struct scenar
 		snprintf(options, sizeof(options), "-o cluster_size=%u%s%s", scenario->cluster_size, scenario->create ? "," : "",
 			 scenario->create ? scenario->create : "");
 	must_run("qemu-img create -q -f %s %s %s top %llu", scenario->kind, options, below, (unsigned long long)scenario->size);
+	bool *touched = calloc(scenario->size / 512, sizeof(bool));
+	if (!touched)
+		give_up("no memory");
 	for (unsigned phase = 0; phase <= scenario->snapshots; phase++) {
 		if (scenario->written)
-			populate(scenario, ret, &random, phase);
+			populate(scenario, ret, &random, phase, touched);
 		if (phase < scenario->snapshots)
 			must_run("qemu-img snapshot -c s%u top", phase);
 	}
+	free(touched);
 	ret->image = read_file("top", &ret->image_size);
 }
 
