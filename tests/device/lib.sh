@@ -210,13 +210,11 @@ target_batch() {
 
 # ---- disks
 
-# fio_job NAME OPTION… : fio with what all jobs have in common.
+# fio_job NAME OPTION… : fio on $device, with what all jobs have in common.
 fio_job() {
     local name=$1
     shift
-    # udev looks into a disk that was closed after writing, and a trim meanwhile may fail (any disk's)
-    udevadm settle --timeout=10
-    fio --name="$name" --direct=1 --group_reporting --output-format=terse --terse-version=3 --eta=never "$@" >"$LUNKIT_LOGS/fio.$name.log" 2>&1 || {
+    fio --name="$name" --filename="$device" --direct=1 --group_reporting --output-format=terse --terse-version=3 --eta=never "$@" >"$LUNKIT_LOGS/fio.$name.log" 2>&1 || {
         cat "$LUNKIT_LOGS/fio.$name.log"
         fail "fio job $name failed"
     }

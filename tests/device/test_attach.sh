@@ -41,7 +41,8 @@ step 'a name that is taken is refused'
 new_image second.raw 8M
 expect_error "$name" 'exist|taken|already|in use' -- lunkit attach --name "$name" "$work/second.raw"
 expect_equal LUNs 1 "$(lun_count)"
-attach --name second --json "$work/second.raw" >/dev/null
+lunkit attach --name second --json "$work/second.raw" >"$work/json"
+grep -q '"name": *"second"' "$work/json"
 expect_match 'list' 'second ' "$(lunkit list)"
 detach second
 

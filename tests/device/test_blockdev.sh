@@ -16,7 +16,7 @@ umount "$work/mnt"
 step "$loop"
 attach "$loop"
 expect_equal size $((64 << 11)) "$(sectors "$device")"
-fio_job blockdev --filename="$device" --ioengine=libaio --iodepth=16 --rw=randrw --bs=4k --size=8M --verify=crc32c
+fio_job blockdev --ioengine=libaio --iodepth=16 --rw=randrw --bs=4k --size=8M --verify=crc32c
 same_as "$device" "$loop"
 expect_error "$loop" 'in use|lock|busy|attached' -- lunkit attach --name again "$loop"
 
@@ -44,6 +44,6 @@ step 'blocks of 4096 bytes'
 loop=$(losetup --find --show --direct-io=on --sector-size 4096 "$image")
 attach "$loop"
 expect_equal 'logical block size' 4096 "$(blockdev --getss "$device")"
-fio_job blockdev4k --filename="$device" --ioengine=libaio --iodepth=8 --rw=randrw --bs=4k --size=4M --verify=crc32c
+fio_job blockdev4k --ioengine=libaio --iodepth=8 --rw=randrw --bs=4k --size=4M --verify=crc32c
 detach "$device"
 losetup -d "$loop"

@@ -7,7 +7,7 @@ test_begin
 verify() {
     local name=$1
     shift
-    fio_job "$name" --filename="$device" --rw=randrw --verify=crc32c --verify_fatal=1 --verify_backlog=256 --norandommap=0 "$@"
+    fio_job "$name" --rw=randrw --verify=crc32c --verify_fatal=1 --verify_backlog=256 --norandommap=0 "$@"
 }
 
 new_image disk 96M

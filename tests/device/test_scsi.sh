@@ -24,7 +24,7 @@ for page in 0x00 0x80 0x83 0xb0 0xb1 0xb2; do
 done
 says 'Supported VPD pages' sg_vpd "$device"
 says '0x6001405' sg_vpd --page=di "$device"
-says 'Maximum unmap LBA count: [1-9]' sg_vpd --page=bl "$device"
+says 'Maximum unmap LBA count: ([1-9]|-1)' sg_vpd --page=bl "$device"
 says 'LBPU\): 1' sg_vpd --page=lbpv "$device"
 says 'Non-rotating' sg_vpd --page=bdc "$device"
 expect_error 'Illegal|invalid' -- sg_inq --page=0xc7 "$device"
