@@ -127,6 +127,14 @@ enum scsi_step scsi_finish(struct scsi_command *command, int result)
 	return scsi_good(command);
 }
 
+enum scsi_step scsi_written(struct scsi_command *command, int result)
+{
+	/* MODE SELECT's own flush covers what was complete then, not what was under way. */
+	if (!result && command->wrote_volatile && !command->device->write_cache)
+		return scsi_flush(command, scsi_finish);
+	return scsi_finish(command, result);
+}
+
 static enum scsi_step report_attention(struct scsi_command *command)
 {
 	struct scsi_device *device = command->device;
@@ -156,6 +164,7 @@ enum scsi_step scsi_command_start(struct scsi_device *device, struct scsi_comman
 	command->scratch = NULL;
 	command->next = NULL;
 	command->fields = 0;
+	command->wrote_volatile = false;
 	command->data_length = iov_length(command->iov, command->iov_count);
 
 	bool opcode_known = false;

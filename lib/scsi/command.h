@@ -133,10 +133,16 @@ static inline enum scsi_step scsi_ask(struct scsi_command *command, enum scsi_qu
 }
 
 /* Flags for a write: durable before it completes where the CDB or the caching mode page asks for it. */
-static inline unsigned scsi_write_flags(const struct scsi_command *command, bool fua)
+static inline unsigned scsi_write_flags(struct scsi_command *command, bool fua)
 {
-	return fua || !command->device->write_cache ? LUNKIT_REQUEST_FUA : 0;
+	if (fua || !command->device->write_cache)
+		return LUNKIT_REQUEST_FUA;
+	command->wrote_volatile = true;
+	return 0;
 }
+
+/* The end of a command that has written: GOOD, after a flush where the write cache was switched off while it was under way. */
+enum scsi_step scsi_written(struct scsi_command *command, int result);
 
 /* ---- limits, as the block limits page tells and as the commands enforce ----------------------------------------------------------------- */
 

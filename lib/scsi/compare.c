@@ -5,9 +5,10 @@
  *
  *     data-out: │ n blocks to compare with │ n blocks to write │
  *
- *     lock the range → scratch → read into scratch → compare → write the second half → done (the owner unlocks)
+ *     scratch → lock the range → read into scratch → compare → write the second half → done (the owner unlocks)
  *
- * The range's lock makes it atomic against every other write. The compared half is looked at once, after the read.
+ * The range's lock makes it atomic against every other write. The compared half is looked at once, after the read. Scratch comes before the
+ * lock: commands that hold scratch buffers write, and wait for locks, so a lock's holder that waited for scratch could wait for ever.
  */
 
 #include "scsi/command.h"
@@ -22,22 +23,24 @@ static enum scsi_step compare_read(struct scsi_command *command, int result)
 		return scsi_check_information(command, SENSE_MISCOMPARE, CODE_MISCOMPARE, mismatch);
 	scsi_data_cut(command, half, half);
 	return scsi_submit(command, LUNKIT_WRITE, scsi_write_flags(command, command->cdb[1] & 0x08), scsi_bytes(command, command->lba),
-			   half, command->iov, command->iov_count, scsi_finish);
-}
-
-static enum scsi_step compare_scratch(struct scsi_command *command, int result)
-{
-	if (result)
-		return scsi_fail(command, result, LUNKIT_READ);
-	return scsi_submit_scratch(command, LUNKIT_READ, 0, scsi_bytes(command, command->lba), command->remaining, compare_read);
+			   half, command->iov, command->iov_count, scsi_written);
 }
 
 static enum scsi_step compare_locked(struct scsi_command *command, int result)
 {
 	if (result)
 		return scsi_fail(command, result, LUNKIT_READ);
-	command->next = compare_scratch;
-	return SCSI_SCRATCH;
+	return scsi_submit_scratch(command, LUNKIT_READ, 0, scsi_bytes(command, command->lba), command->remaining, compare_read);
+}
+
+static enum scsi_step compare_scratch(struct scsi_command *command, int result)
+{
+	if (result)
+		return scsi_fail(command, result, LUNKIT_READ);
+	command->lock_offset = scsi_bytes(command, command->lba);
+	command->lock_length = command->remaining;
+	command->next = compare_locked;
+	return SCSI_LOCK;
 }
 
 enum scsi_step scsi_start_compare_and_write(struct scsi_command *command)
@@ -55,8 +58,6 @@ enum scsi_step scsi_start_compare_and_write(struct scsi_command *command)
 	/* Neither more nor less: where the second half starts must not be in doubt. */
 	if (command->data_length != 2 * command->remaining)
 		return scsi_check(command, SENSE_ILLEGAL_REQUEST, CODE_INVALID_INFORMATION_UNIT);
-	command->lock_offset = scsi_bytes(command, command->lba);
-	command->lock_length = command->remaining;
-	command->next = compare_locked;
-	return SCSI_LOCK;
+	command->next = compare_scratch;
+	return SCSI_SCRATCH;
 }

@@ -94,7 +94,7 @@ static enum scsi_step copy_next(struct scsi_command *command)
 		if (command->index >= command->count) {
 			if (keeps_result(command))
 				command->device->copy_status = COPY_DONE;
-			return scsi_good(command);
+			return scsi_written(command, 0);
 		}
 		command->position = 0;
 		command->remaining = scsi_bytes(command, command->segments[command->index].blocks);

@@ -105,7 +105,7 @@ static enum scsi_step same_chunk(struct scsi_command *command, int result)
 	if (result)
 		return scsi_fail(command, result, LUNKIT_WRITE);
 	if (!command->remaining)
-		return scsi_good(command);
+		return scsi_written(command, 0);
 	uint64_t length = MIN(command->remaining, (uint64_t)SCSI_SCRATCH_SIZE), offset = command->position;
 	command->position += length;
 	command->remaining -= length;
@@ -174,7 +174,7 @@ enum scsi_step scsi_start_write_same(struct scsi_command *command)
 	if (zero)
 		return scsi_submit(command, LUNKIT_WRITE_ZEROES,
 				   scsi_write_flags(command, false) | (flags & SAME_UNMAP ? LUNKIT_REQUEST_MAY_DISCARD : 0),
-				   command->position, command->remaining, NULL, 0, scsi_finish);
+				   command->position, command->remaining, NULL, 0, scsi_written);
 	command->next = same_scratch;
 	return SCSI_SCRATCH;
 }

@@ -90,7 +90,7 @@ enum scsi_step scsi_start_write(struct scsi_command *command)
 	if (!transfer_check(command, &end) || !data_out_check(command, scsi_bytes(command, command->blocks), &end))
 		return end;
 	return scsi_submit(command, LUNKIT_WRITE, scsi_write_flags(command, has_fua(command)), scsi_bytes(command, command->lba),
-			   command->data_length, command->iov, command->iov_count, scsi_finish);
+			   command->data_length, command->iov, command->iov_count, scsi_written);
 }
 
 /* ---- VERIFY -------------------------------------------------------------------------------------------------------------------------------- */

@@ -144,7 +144,8 @@ struct scsi_command {
 	uint64_t lba, position, remaining; /* lba in blocks; position and remaining in bytes unless the command's code says otherwise */
 	uint64_t data_length;		   /* of the whole iov */
 	uint32_t blocks, index, count;
-	unsigned fields; /* bits that the command's code names */
+	unsigned fields;     /* bits that the command's code names */
+	bool wrote_volatile; /* a write of its went out that need not be durable when it completes */
 	struct iovec scratch_iov[1];
 	union { /* big, and touched by the commands that need it only */
 		struct lunkit_extent extents[SCSI_EXTENTS_MAX];

@@ -74,6 +74,38 @@ static void test_compare_and_write_against_a_write(void **state)
 	}
 }
 
+/* Commands that hold every scratch buffer run into the range of one that still needs a buffer. */
+static void test_compare_and_write_among_holders_of_scratch(void **state)
+{
+	(void)state;
+	fixture_start(&(struct standin_config){ 0 }, 0, DISK_HELD);
+	static struct standin_command same[4], compare;
+	static char pattern[BLOCK], both[2 * BLOCK];
+	memset(pattern, 'S', sizeof(pattern));
+	memset(both, 'S', BLOCK);
+	memset(both + BLOCK, 'C', BLOCK);
+	/* WRITE SAME of 512 KiB: two rounds through a scratch buffer of 256 KiB */
+	const uint32_t blocks = 2 * SCSI_SCRATCH_SIZE / BLOCK;
+	for (unsigned i = 0; i < 4; i++) {
+		uint8_t cdb[16] = { 0x93, [12] = (uint8_t)(blocks >> 8), [13] = (uint8_t)blocks };
+		memset(&same[i], 0, sizeof(same[i]));
+		fixture_submit_cdb(&same[i], cdb, 16, STANDIN_OUT, pattern, BLOCK);
+	}
+	fixture_turns(2);
+	assert_int_equal(disk.held_count, 4);
+	memset(&compare, 0, sizeof(compare));
+	uint8_t cdb[16] = { 0x89, [8] = (uint8_t)((blocks - 8) >> 8), [9] = (uint8_t)(blocks - 8), [13] = 1 };
+	fixture_submit_cdb(&compare, cdb, 16, STANDIN_OUT, both, sizeof(both));
+	fixture_turns(2);
+	for (unsigned i = 0; i < 50 && fixture.standin.in_flight; i++) {
+		fixture_release_all();
+		fixture_turns(2);
+	}
+	assert_int_equal(fixture.standin.in_flight, 0);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(same[i].status, 0);
+}
+
 static void verify_bytes(struct standin_command *command, uint64_t lba, void *data)
 {
 	uint8_t cdb[16] = { 0x8f, 0x02, [9] = (uint8_t)lba, [13] = 1 };
@@ -219,10 +251,15 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, fixture_finish)
 	const struct CMUnitTest tests[] = {
-		TEST(test_compare_and_write_is_atomic), TEST(test_compare_and_write_against_a_write),
-		TEST(test_more_scratch_than_there_is),	TEST(test_short_data_in),
-		TEST(test_io_error_becomes_sense),	TEST(test_queries),
-		TEST(test_query_answered_at_once),	TEST(test_capacity_changes),
+		TEST(test_compare_and_write_is_atomic),
+		TEST(test_compare_and_write_against_a_write),
+		TEST(test_compare_and_write_among_holders_of_scratch),
+		TEST(test_more_scratch_than_there_is),
+		TEST(test_short_data_in),
+		TEST(test_io_error_becomes_sense),
+		TEST(test_queries),
+		TEST(test_query_answered_at_once),
+		TEST(test_capacity_changes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,6 +43,33 @@ static void test_read_fua(void **state)
 	CHECK(0x052100, 512, 0x08, 8, 0, 0, 1, 0); /* READ(6): a bit of the LBA, not FUA */
 }
 
+static void switch_cache_off(struct fake *the, struct lunkit_request *request)
+{
+	(void)request;
+	the->device.write_cache = false;
+}
+
+/* MODE SELECT's own flush does not cover what is under way when it comes. */
+static void test_write_while_the_cache_is_switched_off(void **state)
+{
+	(void)state;
+	fake.before = switch_cache_off;
+	GOOD(512, TEN(0x2a, 0, 10, 1));
+	assert_int_equal(fake.ops[LUNKIT_FLUSH], 1);
+	GOOD(512, TEN(0x2a, 0, 10, 1)); /* off all the time: durable by itself */
+	assert_int_equal(fake.op_flags[LUNKIT_WRITE], LUNKIT_REQUEST_FUA);
+	assert_int_equal(fake.ops[LUNKIT_FLUSH], 0);
+	fake.device.write_cache = true;
+	fill(buffer, 512, 3);
+	GOOD(512, SIXTEEN(0x93, 0, 0, 1024)); /* WRITE SAME: the first of two writes was volatile, the second is not */
+	assert_int_equal(fake.ops[LUNKIT_WRITE], 2);
+	assert_int_equal(fake.ops[LUNKIT_FLUSH], 1);
+	fake.device.write_cache = true;
+	fake.fail_op = LUNKIT_FLUSH;
+	fake.fail_result = -EIO;
+	CHECK(0x030c00, 512, TEN(0x2a, 0, 10, 1));
+}
+
 static void test_write(void **state)
 {
 	(void)state;
@@ -225,9 +252,17 @@ static void test_blocks_of_4096(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_read),	   TEST(test_read_fua),	      TEST(test_write),	 TEST(test_range),
-		TEST(test_transfer_limit), TEST(test_data_lengths),   TEST(test_verify), TEST(test_verify_one_block),
-		TEST(test_write_verify),   TEST(test_blocks_of_4096),
+		TEST(test_read),
+		TEST(test_read_fua),
+		TEST(test_write),
+		TEST(test_write_while_the_cache_is_switched_off),
+		TEST(test_range),
+		TEST(test_transfer_limit),
+		TEST(test_data_lengths),
+		TEST(test_verify),
+		TEST(test_verify_one_block),
+		TEST(test_write_verify),
+		TEST(test_blocks_of_4096),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
