@@ -26,12 +26,13 @@
 
 static int open_resolved(const char *path, int flags, mode_t mode)
 {
-	struct open_how how = { .flags = (unsigned)flags,
-				.mode = flags & O_CREAT ? mode : 0,
-				.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS };
+	struct open_how how = { .flags = (unsigned)flags, .mode = flags & O_CREAT ? mode : 0, .resolve = RESOLVE_NO_MAGICLINKS };
+	bool device = path_is_device_name(path);
+	if (!device)
+		how.resolve |= RESOLVE_NO_SYMLINKS;
 	int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
 	if (fd < 0 && errno == ENOSYS)
-		fd = open(path, flags | O_NOFOLLOW, mode);
+		fd = open(path, flags | (device ? 0 : O_NOFOLLOW), mode);
 	return fd;
 }
 
@@ -112,12 +113,12 @@ static bool is_sibling(const char *path, const char *image)
 	return slash && *image == '/' && other - path == slash - image && strncmp(path, image, (size_t)(slash - image)) == 0;
 }
 
-/* What an overlay may read below itself. */
+/* What an overlay may read below itself. A device's folder is /dev: what lies beside it there are other people's disks. */
 static bool may_read(const struct opener_policy *policy, const char *path)
 {
 	if (!policy->path || !is_plain_path(path))
 		return false;
-	if (!policy->no_siblings && is_sibling(path, policy->path))
+	if (!policy->no_siblings && !path_is_device_name(policy->path) && is_sibling(path, policy->path))
 		return true;
 	for (const char *const *directory = policy->directories; directory && *directory; directory++)
 		if (is_below(path, *directory))

@@ -41,7 +41,7 @@ int worker_wait(struct worker_process *process, int timeout_ms, int *ret_status)
 struct opener_policy {
 	const char *path;		/* the one path that may be opened for more than reading, or NULL for none */
 	const char *const *directories; /* absolute, ends with NULL; or NULL for none */
-	bool no_siblings;		/* path's own folder holds nothing that the image may read */
+	bool no_siblings;		/* path's own folder holds nothing that the image may read, as is always so for a device's name */
 	bool may_write, may_create;
 	bool *ret_created; /* or NULL: true while a file that was made for the worker has not been removed for it */
 };

@@ -146,6 +146,40 @@ static void test_a_link_that_appears_is_refused(void **state)
 	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, 0), -ELOOP);
 }
 
+/* Stable names of devices are links. Where they end is looked at: here at a device that is no disk. */
+static void test_a_link_below_dev_is_followed(void **state)
+{
+	(void)state;
+	const char *path = "/dev/lunkit-opener-test";
+	unlink(path);
+	if (symlink("null", path) < 0)
+		skip(); /* not root, or a /dev that can't be written */
+	struct opener_policy policy = { .path = path, .may_write = true };
+	int r = ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_WRITE);
+	unlink(path);
+	assert_int_equal(r, -EINVAL);
+	assert_non_null(strstr(answer.message.result.error.message, "a character device"));
+}
+
+static void test_siblings(void **state)
+{
+	(void)state;
+	char path[PATH_MAX], base[PATH_MAX];
+	strcpy(path, in_folder("overlay"));
+	strcpy(base, in_folder("base"));
+	make_file(path);
+	make_file(base);
+	struct opener_policy policy = { .path = path, .may_write = true };
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, base, 0), 0);
+	protocol_close_fds(&answer);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, base, LUNKIT_FILE_WRITE), -EACCES);
+	policy.no_siblings = true;
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, base, 0), -EACCES);
+	/* beside a disk lie other disks */
+	policy = (struct opener_policy){ .path = "/dev/lunkit-no-such-disk" };
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, "/dev/null", 0), -EACCES);
+}
+
 static void test_direct_falls_back(void **state)
 {
 	(void)state;
@@ -165,8 +199,12 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_only_the_named_path),	     TEST(test_only_what_was_allowed),
-		TEST(test_refuses_what_is_no_image), TEST(test_a_link_that_appears_is_refused),
+		TEST(test_only_the_named_path),
+		TEST(test_only_what_was_allowed),
+		TEST(test_refuses_what_is_no_image),
+		TEST(test_a_link_that_appears_is_refused),
+		TEST(test_a_link_below_dev_is_followed),
+		TEST(test_siblings),
 		TEST(test_direct_falls_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
