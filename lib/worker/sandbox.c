@@ -66,7 +66,6 @@ static const int allowed_calls[] = {
 	SCMP_SYS(ftruncate),
 	SCMP_SYS(fsync),
 	SCMP_SYS(fdatasync),
-	SCMP_SYS(fcntl),
 	SCMP_SYS(close),
 	SCMP_SYS(dup),
 	SCMP_SYS(fstatfs),
@@ -93,7 +92,6 @@ static const int allowed_calls[] = {
 	SCMP_SYS(sched_getaffinity),
 	SCMP_SYS(gettid),
 	SCMP_SYS(getpid),
-	SCMP_SYS(tgkill),
 	SCMP_SYS(membarrier),
 	SCMP_SYS(sigaltstack),
 	SCMP_SYS(rt_sigaction),
@@ -121,6 +119,12 @@ static const int allowed_calls[] = {
 static const unsigned long allowed_ioctls[] = { BLKGETSIZE64,  BLKSSZGET,  BLKPBSZGET, BLKIOMIN, BLKIOOPT,     BLKALIGNOFF,
 						BLKROTATIONAL, BLKDISCARD, BLKZEROOUT, BLKROGET, BLKGETDISKSEQ };
 
+/*
+ * Locks, and what C libraries use. Not F_SETOWN and F_SETSIG, which make the kernel send any signal to a process of the same user, as every other worker is,
+ * and not F_SETFL: some descriptors' flags are shared with the starter.
+ */
+static const unsigned allowed_fcntls[] = { F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC, F_OFD_GETLK, F_OFD_SETLK };
+
 static int add_filter_rules(scmp_filter_ctx filter)
 {
 	int r = 0;
@@ -129,6 +133,13 @@ static int add_filter_rules(scmp_filter_ctx filter)
 	for (size_t i = 0; i < ARRAY_SIZE(allowed_ioctls) && r == 0; i++)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 				     SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, allowed_ioctls[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(allowed_fcntls) && r == 0; i++)
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
+				     SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, allowed_fcntls[i]));
+	/* abort() needs it. To this process only: all workers are one user, and could end or stop each other. */
+	if (r == 0)
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+				     SCMP_A0(SCMP_CMP_MASKED_EQ, 0xffffffff, (unsigned)getpid()));
 	if (r == 0)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 	if (r == 0)

@@ -83,6 +83,14 @@ static int try_kill(void)
 {
 	return refused(kill(getppid(), 0));
 }
+static int try_signal_another(void)
+{
+	return refused(syscall(SYS_tgkill, getppid(), getppid(), 0));
+}
+static int try_signal_by_descriptor(void)
+{
+	return refused(fcntl(2, F_SETOWN, getppid()));
+}
 static int try_ptrace(void)
 {
 	return refused(ptrace(PTRACE_ATTACH, getppid(), NULL, NULL));
@@ -112,6 +120,8 @@ static void test_what_is_forbidden(void **state)
 	assert_int_equal(in_sandbox(try_exec), 0);
 	assert_int_equal(in_sandbox(try_fork), 0);
 	assert_int_equal(in_sandbox(try_kill), 0);
+	assert_int_equal(in_sandbox(try_signal_another), 0);
+	assert_int_equal(in_sandbox(try_signal_by_descriptor), 0);
 	assert_int_equal(in_sandbox(try_ptrace), 0);
 	assert_int_equal(in_sandbox(try_executable_memory), 0);
 	assert_int_equal(in_sandbox(try_io_uring_setup), 0);
@@ -139,6 +149,17 @@ static int try_thread(void)
 	return ran ? 0 : 3;
 }
 
+static int try_own_signal(void)
+{
+	return syscall(SYS_tgkill, getpid(), gettid(), 0) < 0;
+}
+
+static int try_lock(void)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 1 };
+	return fcntl(3, F_OFD_GETLK, &lock) < 0 && errno == EPERM;
+}
+
 static int try_rights(void)
 {
 	return is_root() ? 1 : 0;
@@ -148,6 +169,8 @@ static void test_what_is_left(void **state)
 {
 	(void)state;
 	assert_int_equal(in_sandbox(try_thread), 0);
+	assert_int_equal(in_sandbox(try_own_signal), 0);
+	assert_int_equal(in_sandbox(try_lock), 0);
 	if (is_root())
 		assert_int_equal(in_sandbox(try_rights), 0);
 }
