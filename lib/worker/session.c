@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * One thread. States: starting (START came; handler loaded, sandboxed, image opened) -> serving (READY was sent; the loop runs) -> draining (nothing new is
- * fetched; what is in flight ends, the image is flushed and closed) -> end. The end of the socket drains too: when lunkitd dies, its workers finish what they have
+ * fetched; commands and jobs in flight end, the image is flushed and closed) -> end. The end of the socket drains too: when lunkitd dies, its workers finish what they have
  * and leave the device for the workers of the next one.
  *
  * Nothing of the image is looked at before sandbox_enter() returned. Handlers are loaded before it (they are lunkit's own programs, and loading maps code).
@@ -42,7 +42,9 @@ struct session {
 	struct loop_op socket_op, stop_op;
 	struct image_request *flush;
 	struct list queries; /* struct query; oldest first */
+	unsigned jobs;	     /* of the image, under way: it can't be closed under them */
 	bool draining;
+	bool lun_ended; /* draining: no command is in flight any more */
 	int exit_status;
 };
 
@@ -61,6 +63,7 @@ struct query {
 };
 
 static void session_drain(struct session *session);
+static void session_flush(struct session *session);
 
 /* ---- queries of the SCSI layer ---- */
 
@@ -126,6 +129,8 @@ static void resize_done(struct image_job *job, int result)
 	struct session *session = resize->session;
 	link_reply(&session->link, PROTOCOL_REPLY, resize->id, result, &job->err, NULL, image_limits(session->image)->size);
 	free(resize);
+	session->jobs--;
+	session_flush(session);
 }
 
 static void session_resize(struct session *session, const struct protocol_message *message)
@@ -138,6 +143,7 @@ static void session_resize(struct session *session, const struct protocol_messag
 	resize->job.done = resize_done;
 	resize->session = session;
 	resize->id = message->id;
+	session->jobs++;
 	image_resize(session->image, &resize->job, message->resize.size, message->resize.flags);
 }
 
@@ -247,10 +253,11 @@ static void flush_done(struct image_request *request, int result)
 	loop_stop(session->host.loop);
 }
 
-static void lun_stopped(struct loop_op *op, int result)
+/* The last thing before the end, once nothing uses the image any more. */
+static void session_flush(struct session *session)
 {
-	struct session *session = list_entry(op, struct session, stop_op);
-	(void)result;
+	if (!session->lun_ended || session->jobs)
+		return;
 	if (image_is_read_only(session->image)) {
 		loop_stop(session->host.loop);
 		return;
@@ -259,6 +266,14 @@ static void lun_stopped(struct loop_op *op, int result)
 	session->flush->done = flush_done;
 	session->flush->user = session;
 	image_submit(session->image, session->flush);
+}
+
+static void lun_stopped(struct loop_op *op, int result)
+{
+	struct session *session = list_entry(op, struct session, stop_op);
+	(void)result;
+	session->lun_ended = true;
+	session_flush(session);
 }
 
 static void session_drain(struct session *session)

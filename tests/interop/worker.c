@@ -340,6 +340,33 @@ static void test_a_drained_worker_leaves_commands_for_the_next(void **state)
 	check_file();
 }
 
+/* The image stays open under a resize that was begun, and its result is told. */
+static void test_a_drain_waits_for_a_resize(void **state)
+{
+	(void)state;
+	static struct protocol_packet packet;
+	const uint64_t size = (uint64_t)DISK_BLOCKS * BLOCK;
+	for (unsigned round = 0; round < 20; round++) {
+		assert_int_equal(truncate(test.path, (off_t)size), 0);
+		start_worker(LUNKIT_CACHE_NONE, false);
+		packet = (struct protocol_packet){ .message = { .type = PROTOCOL_RESIZE, .id = 7 } };
+		packet.message.resize.size = 2 * size;
+		assert_int_equal(protocol_send(test.worker.process.socket, &packet), 0);
+		packet = (struct protocol_packet){ .message = { .type = PROTOCOL_DRAIN } };
+		assert_int_equal(protocol_send(test.worker.process.socket, &packet), 0);
+		do
+			assert_int_equal(protocol_receive(test.worker.process.socket, &packet), 1);
+		while (packet.message.type != PROTOCOL_REPLY);
+		assert_int_equal(packet.message.id, 7);
+		assert_int_equal(packet.message.result.result, 0);
+		assert_int_equal(packet.message.result.value, 2 * size);
+		stop_worker();
+		struct stat status;
+		assert_int_equal(stat(test.path, &status), 0);
+		assert_int_equal(status.st_size, 2 * size);
+	}
+}
+
 static void test_read_only(void **state)
 {
 	(void)state;
@@ -379,6 +406,7 @@ int main(void)
 		TEST(test_mixed_commands_writethrough),
 		TEST(test_killed_workers_lose_nothing),
 		TEST(test_a_drained_worker_leaves_commands_for_the_next),
+		TEST(test_a_drain_waits_for_a_resize),
 		TEST(test_read_only),
 		TEST(test_missing_file_is_an_error),
 	};
