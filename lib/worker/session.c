@@ -225,10 +225,10 @@ static void socket_ready(struct loop_op *op, int result)
 	struct session *session = list_entry(op, struct session, socket_op);
 	if (result < 0)
 		return; /* the end of polling, when the session ends */
-	for (;;) {
+	while (!session->draining) {
 		struct protocol_packet *packet;
 		int r = link_receive(&session->link, false, &packet);
-		if (r == -EAGAIN || session->draining)
+		if (r == -EAGAIN)
 			return;
 		if (r <= 0) {
 			if (r < 0)

@@ -340,7 +340,7 @@ static void test_a_drained_worker_leaves_commands_for_the_next(void **state)
 	check_file();
 }
 
-/* The image stays open under a resize that was begun, and its result is told. */
+/* The image stays open under a resize that was begun, and its result is told. (stop_worker() says once more that it is to drain.) */
 static void test_a_drain_waits_for_a_resize(void **state)
 {
 	(void)state;
