@@ -34,8 +34,8 @@ static uint64_t choose_word(const uint8_t *image, uint64_t size, uint32_t cluste
 		uint64_t at = fakehost_below(random, size / 8) * 8;
 		uint64_t word = get_be64(image + at), tag = word & 0xffffffffu;
 		bool is_entry = word && ((word & ~(1ull << 63 | 1ull << 62)) < size * 2 || at / cluster_size < 4);
-		/* The header itself: what qemu-img says of it is not about references. */
-		if (at >= 112 && is_entry && tag != 0)
+		/* Not the header's cluster: what qemu-img says of it is not about references. */
+		if (at >= MAX(cluster_size, 512u) && is_entry && tag != 0)
 			return at;
 	}
 	return 0;

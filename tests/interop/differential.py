@@ -1,0 +1,300 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Random sequences of operations on one image by lunkit's engine (imgio) and by QEMU's (qemu-io, qemu-img) in turns, beside a flat model.
+
+After each turn qemu-img check finds neither errors nor leaks and qemu-img compare no difference from the model; imgio compares each read, and
+its map agrees with the model and with qemu-img map. Headers are of every shape that qemu-img makes. A failure prints the seed that repeats it.
+"""
+import argparse
+import json
+import mmap
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+
+KIB, MIB = 1024, 1024 * 1024
+
+
+class Wrong(Exception):
+    pass
+
+
+def run(*command, text='', fine=(0,)):
+    done = subprocess.run(command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')
+    if done.returncode not in fine:
+        raise Wrong(f'{" ".join(command)}\nends with {done.returncode}:\n{done.stdout[-3000:]}' + (f'its input was:\n{text}' if text else ''))
+    return done.stdout
+
+
+class Sequence:
+    def __init__(self, options, seed, folder):
+        self.options, self.seed, self.folder = options, seed, folder
+        self.random = random.Random(seed)
+        self.image, self.model = os.path.join(folder, 'top'), os.path.join(folder, 'model')
+        self.snapshots = {}
+        self.log = []
+        self.can_resize = True
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def say(self, line):
+        self.log.append(line)
+
+    # ---- the image
+
+    def make(self):
+        r = self.random
+        self.qcow2 = self.options.kind == 'qcow2'
+        if not self.qcow2:
+            self.cluster, self.size, self.v2, self.backing = 4096, r.randrange(1, 4096) * 512, False, False
+            run('qemu-img', 'create', '-q', '-f', 'raw', self.image, str(self.size))
+            with open(self.model, 'wb') as model:
+                model.truncate(self.size)
+            self.say(f'raw {self.size}')
+            return
+        bits = r.choice([9, 10, 12, 12, 13, 14, 16, 16, 16, 17, 18, 20, 21])
+        self.cluster = 1 << bits
+        limit = {9: 512 * KIB, 10: MIB}.get(bits, 3 * MIB if bits <= 16 else 6 * self.cluster)
+        self.size = r.randrange(limit // 4 // 512, limit // 512) * 512
+        self.v2 = r.random() < 0.2
+        header = [f'cluster_size={self.cluster}']
+        if self.v2:
+            header.append('compat=0.10')
+            self.refcount_bits = 16
+        else:
+            self.refcount_bits = r.choice([1, 2, 4, 8, 16, 16, 16, 32, 64])
+            header.append(f'refcount_bits={self.refcount_bits}')
+            if r.random() < 0.25:
+                header.append('lazy_refcounts=on')
+            if r.random() < 0.3:
+                header.append('compression_type=zstd')
+        self.backing = r.random() < 0.4
+        below = []
+        if self.backing:
+            below = self.make_backing()
+        elif r.random() < 0.25:
+            header.append('preallocation=' + r.choice(['metadata', 'falloc', 'full']))
+        run('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', ','.join(header), *below, self.image, str(self.size))
+        with open(self.model, 'r+b' if self.backing else 'wb') as model:
+            model.truncate(self.size)
+        self.say(f'{",".join(header)} {" ".join(below)} {self.size}')
+
+    def make_backing(self):
+        r = self.random
+        size = self.size if r.random() < 0.4 else r.randrange(1, self.size // 512 * 2) * 512
+        base = self.path('base.raw')
+        with open(base, 'wb') as file:
+            file.truncate(size)
+            for _ in range(r.randrange(1, 12)):
+                at = r.randrange(0, size)
+                file.seek(at)
+                file.write(r.randbytes(min(r.randrange(1, 200 * KIB), size - at)))
+        shutil.copyfile(base, self.model)
+        if r.random() < 0.5:
+            return ['-b', 'base.raw', '-F', 'raw']
+        compress = ['-c'] if r.random() < 0.3 else []
+        run('qemu-img', 'convert', *compress, '-f', 'raw', '-O', 'qcow2', '-o', f'cluster_size={r.choice([4096, 65536])}', base,
+            self.path('base.qcow2'))
+        os.unlink(base)
+        return ['-b', 'base.qcow2', '-F', 'qcow2']
+
+    # ---- turns
+
+    def range(self, unit):
+        r = self.random
+        at = r.randrange(0, self.size // unit + 1) * unit
+        length = r.choice([unit, unit, unit * r.randrange(1, 40), r.randrange(1, 300 * KIB) // unit * unit + unit])
+        if at >= self.size:
+            at = 0
+        return at, max(min(length, self.size - at), 1)
+
+    def by_lunkit(self):
+        commands = [f'random {self.random.randrange(20, self.options.requests)} {self.random.randrange(1 << 30)} {self.cluster}' +
+                    (' nodiscard' if self.v2 and self.backing else '')]
+        if self.can_resize and self.random.random() < 0.2 and not (self.v2 and self.snapshots):
+            self.size += self.random.randrange(1, 2 * self.cluster // 512 + 200) * 512
+            commands += [f'resize {self.size}', f'random 30 {self.random.randrange(1 << 30)} {self.cluster}' +
+                         (' nodiscard' if self.v2 and self.backing else '')]
+        commands.append('verify')
+        if self.random.random() < 0.5:
+            commands.append('map')
+        env = ['env', f'LUNKIT_HANDLERS={self.options.handlers}'] + (['IMGIO_DIRECT=1'] if self.random.random() < 0.5 else [])
+        self.say('lunkit: ' + '; '.join(commands))
+        out = run(*env, self.options.imgio, self.options.kind, self.image, self.model, text='\n'.join(commands) + '\n')
+        if commands[-1] == 'map':
+            self.compare_map([line.split() for line in out.splitlines() if line[:1].isdigit()])
+
+    def compare_map(self, lines):
+        if not lines:
+            raise Wrong('the map is empty')
+        theirs = json.loads(run('qemu-img', 'map', '--output=json', '-f', self.options.kind, self.image))
+        depth = {}
+        with open(self.model, 'rb') as model:
+            for offset, length, what in lines:
+                offset, length = int(offset), int(length)
+                if what.startswith('zero'):
+                    model.seek(offset)
+                    if model.read(length).strip(b'\0'):
+                        raise Wrong(f'the map calls {offset} + {length} zero, and it is not')
+                depth[offset] = (offset + length, what)
+        if not self.qcow2:
+            return
+        # What we call a hole comes from elsewhere, what we call allocated from this file.
+        ours = sorted(depth.items())
+        for entry in theirs:
+            begin, end = entry['start'], entry['start'] + entry['length']
+            for offset, (until, what) in ours:
+                if offset >= end or until <= begin:
+                    continue
+                if what == 'hole' and entry['depth'] == 0 and entry['data']:
+                    raise Wrong(f'the map calls {offset} a hole, qemu-img map has data there: {entry}')
+                if what == 'allocated' and (entry['depth'] > 0 or not (entry['data'] or entry['zero'])):
+                    raise Wrong(f'the map calls {offset} allocated, qemu-img map does not: {entry}')
+
+    def by_qemu_io(self):
+        r, commands = self.random, []
+        discard_fine = not (self.v2 and self.backing)
+        with open(self.model, 'r+b') as file, mmap.mmap(file.fileno(), 0) as model:
+            for _ in range(r.randrange(5, 25)):
+                kind = r.choice(['write', 'write', 'write', 'zero', 'unmap', 'discard', 'read', 'flush', 'aio'])
+                at, length = self.range(r.choice([512, 512, self.cluster, 1]))
+                if kind in ('write', 'aio'):
+                    pattern = r.randrange(256)
+                    commands.append(f'{"aio_write" if kind == "aio" else "write"} -P {pattern} {at} {length}')
+                    if kind == 'aio':
+                        commands.append('aio_flush')
+                    model[at:at + length] = bytes([pattern]) * length
+                elif kind in ('zero', 'unmap'):
+                    commands.append(f'write -z {"-u " if kind == "unmap" else ""}{at} {length}')
+                    model[at:at + length] = bytes(length)
+                elif kind == 'discard' and self.qcow2 and discard_fine:
+                    at, length = at // self.cluster * self.cluster, self.cluster * r.randrange(1, 4)
+                    if at + length <= self.size:
+                        commands.append(f'discard {at} {length}')
+                        model[at:at + length] = bytes(length)
+                elif kind == 'read':
+                    commands.append(f'read {at} {length}')
+                elif kind == 'flush':
+                    commands.append('flush')
+        self.say('qemu-io: ' + '; '.join(commands))
+        out = run('qemu-io', '-d', 'unmap', '-f', self.options.kind, self.image, text='\n'.join(commands) + '\n')
+        if 'rror' in out or 'ailed' in out:
+            raise Wrong(f'qemu-io fails:\n{out}')
+
+    def by_compression(self):
+        """The image again, with compressed clusters: convert makes a new file."""
+        if self.snapshots:
+            return
+        self.say('qemu-img convert -c')
+        options = f'cluster_size={self.cluster}' + (',compat=0.10' if self.v2 else f',refcount_bits={self.refcount_bits}')
+        compressed = ['-c'] if self.random.random() < 0.8 else []
+        run('qemu-img', 'convert', *compressed, '-f', 'qcow2', '-O', 'qcow2', '-o', options, self.image, self.path('new'))
+        os.replace(self.path('new'), self.image)
+        self.backing = False
+
+    def by_snapshot(self):
+        if self.refcount_bits == 1:
+            return
+        r, limit = self.random, {2: 2, 4: 6}.get(self.refcount_bits, 6)
+        what = r.choice(['create', 'create', 'apply', 'delete'])
+        if what == 'create' and len(self.snapshots) < limit:
+            name = f's{r.randrange(1 << 30)}'
+            run('qemu-img', 'snapshot', '-c', name, self.image)
+            with open(self.model, 'rb') as model:
+                self.snapshots[name] = model.read()
+        elif what != 'create' and self.snapshots:
+            name = r.choice(sorted(self.snapshots))
+            if what == 'delete':
+                run('qemu-img', 'snapshot', '-d', name, self.image)
+                del self.snapshots[name]
+            elif len(self.snapshots[name]) == self.size or not self.v2:
+                run('qemu-img', 'snapshot', '-a', name, self.image)
+                with open(self.model, 'wb') as model:
+                    model.write(self.snapshots[name])
+                self.size = len(self.snapshots[name])
+            else:
+                return
+        else:
+            return
+        self.say(f'qemu-img snapshot {what} {name}')
+
+    def by_resize(self):
+        if self.v2 and self.snapshots:
+            return
+        self.size += self.random.randrange(1, 3 * self.cluster // 512 + 100) * 512
+        self.say(f'qemu-img resize {self.size}')
+        run('qemu-img', 'resize', '-q', '-f', self.options.kind, self.image, str(self.size))
+        with open(self.model, 'r+b') as model:
+            model.truncate(self.size)
+
+    def look(self):
+        if self.qcow2:
+            run('qemu-img', 'check', '-f', 'qcow2', self.image)
+        run('qemu-img', 'compare', '-q', '-f', self.options.kind, '-F', 'raw', self.image, self.model)
+
+    def look_at_snapshots(self):
+        for name, content in self.snapshots.items():
+            with open(self.path('old'), 'wb') as old:
+                old.write(content)
+            run('qemu-img', 'convert', '-l', f'snapshot.name={name}', '-O', 'raw', self.image, self.path('then'))
+            run('qemu-img', 'compare', '-q', '-f', 'raw', '-F', 'raw', self.path('old'), self.path('then'))
+
+    def play(self):
+        self.make()
+        turns = [self.by_lunkit, self.by_lunkit, self.by_qemu_io]
+        if self.qcow2:
+            turns += [self.by_snapshot, self.by_compression, self.by_resize, self.by_qemu_io]
+        plan = [self.by_lunkit] + [self.random.choice(turns) for _ in range(self.random.randrange(2, self.options.turns))]
+        plan.append(self.by_lunkit)
+        for turn in plan:
+            turn()
+            self.look()
+        self.look_at_snapshots()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--kind', default='qcow2', choices=['raw', 'qcow2'])
+    parser.add_argument('--imgio', required=True, help='the program of that name')
+    parser.add_argument('--handlers', required=True, help='the folder of handlers')
+    parser.add_argument('--sequences', type=int, help='how many (150; raw 25; the environment\'s DIFFERENTIAL_SEQUENCES)')
+    parser.add_argument('--seed', type=int, default=1)
+    parser.add_argument('--requests', type=int, default=150, help='at most, of lunkit in one turn')
+    parser.add_argument('--turns', type=int, default=6, help='at most, in one sequence')
+    parser.add_argument('--keep', action='store_true', help='keep the files of the sequence that fails')
+    parser.add_argument('--keep-going', action='store_true')
+    options = parser.parse_args()
+    if not options.sequences:
+        options.sequences = int(os.environ.get('DIFFERENTIAL_SEQUENCES', 150 if options.kind == 'qcow2' else 25))
+    if not shutil.which('qemu-img') or not shutil.which('qemu-io'):
+        print('qemu-img or qemu-io is not installed')
+        return 77
+    failed = 0
+    for seed in range(options.seed, options.seed + options.sequences):
+        folder = tempfile.mkdtemp(prefix='lunkit-differential-', dir='/dev/shm')
+        sequence = Sequence(options, seed, folder)
+        try:
+            sequence.play()
+        except Wrong as wrong:
+            failed += 1
+            print(f'FAILED seed {seed}')
+            print('    ' + '\n    '.join(sequence.log))
+            print(wrong, flush=True)
+            if options.keep:
+                print(f'files: {folder}')
+                return 1
+            if not options.keep_going and failed >= 3:
+                return 1
+        finally:
+            if not (options.keep and failed):
+                shutil.rmtree(folder)
+    print(f'{options.sequences} sequences, {failed} failed')
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
