@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -126,6 +127,26 @@ static bool may_read(const struct opener_policy *policy, const char *path)
 	return false;
 }
 
+/*
+ * A block device that is to be written is claimed for us alone: nobody may write below a mounted filesystem or a volume manager, and neither may be set
+ * up on it while it is an image. The claim belongs to the opening, so *fd is replaced. -EAGAIN, as for a lock: the last I/O of a worker that has died may hold it yet.
+ */
+static int claim_device(const char *path, int mode, int *fd, struct lunkit_error *err)
+{
+	char self[32];
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", *fd);
+	int claimed = open(self, mode | O_EXCL);
+	if (claimed < 0 && errno == EBUSY) {
+		lunkit_error_set(err, EAGAIN, "device '%s' is in use: it is mounted, or part of another device", path);
+		return lunkit_error_hint(err, "lsblk '%.200s' shows by what; unmount it first, or use --read-only", path);
+	}
+	if (claimed < 0)
+		return lunkit_error_set(err, errno, "cannot claim device '%s': %s", path, strerror(errno));
+	close(*fd);
+	*fd = claimed;
+	return 0;
+}
+
 /* Opens by policy; *ret_flags are those of the request that hold for the fd. */
 static int opener_open(const struct opener_policy *policy, const struct protocol_open *request, int *ret_fd, uint32_t *ret_flags,
 		       struct lunkit_error *err)
@@ -165,6 +186,8 @@ static int opener_open(const struct opener_policy *policy, const struct protocol
 		lunkit_error_set(err, S_ISDIR(status.st_mode) ? EISDIR : EINVAL, "cannot open image '%s': it is %s", request->path,
 				 type_name(status.st_mode));
 		r = lunkit_error_hint(err, "name a regular file or a block device");
+	} else if (S_ISBLK(status.st_mode) && write && (r = claim_device(request->path, mode, &fd, err)) < 0) {
+		/* said already */
 	} else if (fcntl(fd, F_SETFL, flags & FILE_DIRECT ? O_DIRECT : 0) < 0) {
 		r = lunkit_error_set(err, errno, "cannot use image '%s': %s", request->path, strerror(errno));
 	}
