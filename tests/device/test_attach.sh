@@ -38,7 +38,7 @@ expect_error "$name" -- lunkit attach --name "$name" "$image"
 expect_equal LUNs 1 "$(lun_count)"
 
 step 'a name that is taken is refused'
-new_image second.raw 8M
+truncate -s 8M "$work/second.raw"
 expect_error "$name" 'exist|taken|already|in use' -- lunkit attach --name "$name" "$work/second.raw"
 expect_equal LUNs 1 "$(lun_count)"
 lunkit attach --name second --json "$work/second.raw" >"$work/json"

@@ -14,17 +14,17 @@ new_image disk 96M
 for cache in none writeback writethrough; do
     step "cache=$cache"
     attach --cache "$cache" "$image"
-    size=24M
+    size=16M
     [[ $cache == none ]] || size=8M
-    verify "$cache-depth1" --ioengine=io_uring --iodepth=1 --bs=4k --size=$((${size%M} / 4))M
+    verify "$cache-depth1" --ioengine=io_uring --iodepth=1 --bs=4k --size=$((${size%M} / 8))M
     verify "$cache-depth32" --ioengine=libaio --iodepth=32 --bs=4k --size=$size
     if [[ $cache == none ]]; then
         step 'sizes of all kinds, not aligned to 4 KiB'
-        verify "$cache-mixed" --ioengine=libaio --iodepth=16 --bsrange=512-128k --bs_unaligned=0 --blockalign=512 --size=32M
-        verify "$cache-large" --ioengine=io_uring --iodepth=8 --bs=1M --size=96M
+        verify "$cache-mixed" --ioengine=libaio --iodepth=16 --bsrange=512-128k --bs_unaligned=0 --blockalign=512 --size=16M
+        verify "$cache-large" --ioengine=io_uring --iodepth=8 --bs=1M --size=48M
 
         step 'trim, beside writes and alone'
-        fio_job "$cache-trim" --ioengine=libaio --iodepth=32 --rw=randtrim --bs=64k --size=32M
+        fio_job "$cache-trim" --ioengine=libaio --iodepth=32 --rw=randtrim --bs=64k --size=16M
         fio_job "$cache-trimwrite" --ioengine=libaio --iodepth=8 --rw=trimwrite --bs=64k --size=16M
         step 'two jobs at once, flushing'
         fio_job "$cache-fsync" --ioengine=libaio --iodepth=8 --rw=randwrite --bs=4k --size=4M --numjobs=2 --fsync=16 --offset_increment=32M \

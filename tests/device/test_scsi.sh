@@ -27,7 +27,7 @@ says '0x6001405' sg_vpd --page=di "$device"
 says 'Maximum unmap LBA count: ([1-9]|-1)' sg_vpd --page=bl "$device"
 says 'LBPU\): 1' sg_vpd --page=lbpv "$device"
 says 'Non-rotating' sg_vpd --page=bdc "$device"
-expect_error 'Illegal|invalid' -- sg_inq --page=0xc7 "$device"
+expect_error 'Illegal|invalid' -- sg_raw -r 252 "$device" 12 01 c7 00 fc 00
 
 step 'capacity, modes, sense, power'
 says 'Device size: 33554432 bytes' sg_readcap "$device"

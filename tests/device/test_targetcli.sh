@@ -5,7 +5,7 @@
 . "${BASH_SOURCE[0]%/*}/lib.sh"
 test_begin
 # our output is read by patterns, and a configuration is saved only where a test says so
-target set global color_mode=false color_prompt=false auto_save_on_exit=false logfile=/dev/null >/dev/null
+target set global color_mode=false auto_save_on_exit=false logfile=/dev/null >"$work/set"
 
 # batch NAME : runs the commands from standard input; prints and keeps the output.
 batch() {
