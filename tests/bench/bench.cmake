@@ -2,3 +2,11 @@
 add_executable(bench_ring bench/ring.c)
 target_link_libraries(bench_ring PRIVATE standin_worker)
 add_dependencies(bench_ring lunkit-worker handler_raw handler_null)
+
+add_executable(bench_image bench/image.c)
+target_link_libraries(bench_image PRIVATE interop_engine)
+set_target_properties(bench_image PROPERTIES ENABLE_EXPORTS ON)
+add_dependencies(bench_image handler_raw)
+if(TARGET handler_qcow2)
+	add_dependencies(bench_image handler_qcow2)
+endif()
