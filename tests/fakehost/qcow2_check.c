@@ -120,11 +120,8 @@ static void look_at_data(struct look *look, uint64_t entry, bool active, uint64_
 	}
 	if (entry & 0x3f000000000001feull || (entry & 1 && look->version < 3))
 		corrupt(look, "guest cluster %llu: reserved bits in %#llx", (unsigned long long)guest, (unsigned long long)entry);
-	if (!offset) {
-		if (entry & COPIED)
-			corrupt(look, "guest cluster %llu: COPIED without an offset", (unsigned long long)guest);
+	if (!offset)
 		return;
-	}
 	if (offset & (look->cluster_size - 1)) {
 		corrupt(look, "guest cluster %llu: offset %#llx is not aligned", (unsigned long long)guest, (unsigned long long)offset);
 		return;

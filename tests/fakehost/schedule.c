@@ -97,6 +97,15 @@ void loop_defer(struct loop *loop, struct loop_op *op, int result)
 	submit((struct fakehost *)loop, PENDING_DEFER, (struct lunkit_io *)op)->result = result;
 }
 
+/* The shim turns the loop while a handler that is being closed is busy. */
+int loop_turn(struct loop *loop, bool wait)
+{
+	struct fakehost *fake = (struct fakehost *)loop;
+	if (!fakehost_step(fake) && wait && !fakehost_ring(fake))
+		fakehost_broken("a handler is busy and nothing goes on");
+	return 0;
+}
+
 void lunkit_work_start(struct lunkit_host *host, struct lunkit_work *work)
 {
 	if (!work->function)
