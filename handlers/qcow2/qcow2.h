@@ -1,0 +1,630 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * What the files of the qcow2 handler share. Owner of everything: the worker's thread.
+ *
+ *     submit ─► request.c ─► read.c, write.c, zero.c, extents.c ─► map.c ─► cache.c ─► file
+ *                                 │  a miss, an overlap, no room: parked, and started again from the top
+ *                                 ├─► cow.c, compress.c, child
+ *                                 └─► alloc.c ─► refcount.c, reftable.c ─► cache.c
+ *     flush  ─► commit.c: dirty slices in the order of order.c ─► file;  then free.c: what nothing refers to any more
+ *
+ * Vocabulary: a slice is a piece of a table in the cache, 4 KiB or a cluster if that is smaller. A round is one pass of commit.c. A cluster is
+ * fresh when it was never used and lies beyond what the file was long when it was opened: it reads as zeros.
+ */
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/byteorder.h"
+#include "base/checked.h"
+#include "base/list.h"
+#include "format.h"
+#include "image/handler.h"
+#include "order.h"
+
+struct qcow2;
+struct qcow2_request;
+
+/* ---- waiting ------------------------------------------------------------------------------------------------------------------------- */
+
+/* Somebody who goes on later. wake() is called once, and the waiter is its owner's again before that. */
+struct waiter {
+	struct waiter *next;
+	void (*wake)(struct waiter *waiter, int result); /* 0, or the -errno that what was waited for ended with */
+};
+
+struct waiters {
+	struct waiter *first, **end;
+};
+
+static inline void waiters_init(struct waiters *waiters)
+{
+	waiters->first = NULL;
+	waiters->end = &waiters->first;
+}
+
+static inline void waiters_add(struct waiters *waiters, struct waiter *waiter)
+{
+	waiter->next = NULL;
+	*waiters->end = waiter;
+	waiters->end = &waiter->next;
+}
+
+/* Wakes those that wait now; those that wait again meanwhile stay. */
+void waiters_wake(struct waiters *waiters, int result);
+
+/* ---- I/O ------------------------------------------------------------------------------------------------------------------------------ */
+
+/* A transfer between memory and the file that goes on until all is moved. Reading beyond the file's end gives zeros. */
+struct transfer {
+	struct lunkit_io io; /* first */
+	struct qcow2 *q;
+	void (*done)(struct transfer *transfer, int result); /* 0 or -errno; never from inside the call that starts it */
+	const struct iovec *iov;
+	struct iovec one; /* room for a list of one, and for the entry that a short transfer stopped in */
+	uint64_t offset, length, moved;
+	bool write;
+};
+void transfer_start(struct qcow2 *q, struct transfer *transfer, bool write, const struct iovec *iov, unsigned count, uint64_t offset,
+		    uint64_t length);
+void transfer_start_one(struct qcow2 *q, struct transfer *transfer, bool write, void *buffer, uint64_t length, uint64_t offset);
+
+/* Zeros for writing; ZEROES_SIZE bytes, aligned to a page. */
+#define ZEROES_SIZE ((size_t)64 << 10)
+extern uint8_t qcow2_zeroes[ZEROES_SIZE];
+
+/* file.c: opening, and blocking I/O of any alignment for the moments without requests. */
+int file_open(struct qcow2 *q, const struct lunkit_params *params, struct lunkit_error *err);
+/* Gives up direct I/O: metadata is smaller than its blocks. */
+int file_reopen_buffered(struct qcow2 *q, const struct lunkit_params *params, struct lunkit_error *err);
+int file_read(const struct qcow2 *q, void *buffer, size_t length, uint64_t offset);
+void *file_buffer(const struct qcow2 *q, size_t length); /* aligned for direct I/O; free() */
+
+/* ---- the header ------------------------------------------------------------------------------------------------------------------------- */
+
+struct header {
+	unsigned version, cluster_bits, refcount_order, header_length, compression;
+	uint64_t size, l1_offset, reftable_offset, snapshot_offset, backing_offset;
+	unsigned l1_size, reftable_clusters, snapshot_count, backing_size;
+	uint64_t incompatible, compatible, autoclear;
+	char backing_name[BACKING_NAME_MAX + 1]; /* "" for none */
+	char backing_format[32];		 /* "" when the header does not say */
+	bool has_bitmaps;
+	unsigned bitmap_count;
+	uint64_t bitmap_directory, bitmap_directory_length;
+};
+/*
+ * Parses and checks the first bytes of a file: the whole first cluster, or what there is of it. name is for messages. Nothing is allocated and
+ * every number is within the format's limits afterwards. -EINVAL (not qcow2, or damaged), -ENOTSUP (a feature that lunkit lacks).
+ */
+int header_parse(const uint8_t *bytes, size_t length, const char *name, struct header *ret, struct lunkit_error *err);
+/* Bytes of the first cluster that header_parse() needs, from the first 512; -EINVAL. */
+int header_length_needed(const uint8_t *bytes, const char *name, size_t *ret_length, struct lunkit_error *err);
+/* L1 entries that a virtual size needs. */
+uint64_t header_l1_entries(uint64_t size, unsigned cluster_bits);
+
+/* ---- slices ----------------------------------------------------------------------------------------------------------------------------- */
+
+struct slice {
+	struct slice *hash_next;
+	uint64_t offset; /* in the file; what it is found by */
+	uint8_t *data;
+	uint8_t *frozen;   /* the content that the running round writes, when data has changed since it began */
+	struct list clock; /* all that may be evicted */
+	struct list node;  /* in commit.c's lists */
+	enum order_kind kind;
+	unsigned pins;
+	bool used;	 /* since the clock's hand passed */
+	bool loading;	 /* data is not there yet */
+	bool dirty;	 /* differs from the file, and no round has it */
+	bool committing; /* belongs to the running round */
+	bool written;	 /* … and has been written, not made durable */
+	bool again;	 /* … and has been changed since */
+	bool resident;	 /* part of a table that is kept as a whole */
+	bool forgotten;	 /* its table has moved: goes away with the round */
+	struct waiters waiters;
+	struct transfer transfer;
+};
+
+struct cache {
+	struct slice **buckets;
+	unsigned bucket_mask;
+	size_t limit, count; /* slices that may be evicted */
+	size_t loading;
+	struct list clock;
+	struct waiters room;
+	uint64_t uses; /* lookups, to tell an idle cache */
+};
+
+int cache_init(struct qcow2 *q, uint64_t bytes);
+void cache_destroy(struct qcow2 *q);
+/* The slice at the offset when it is there, or NULL. Not pinned: use it before anything else can run. */
+struct slice *cache_find(struct qcow2 *q, uint64_t offset);
+/* 0 with *ret; -EAGAIN: it is being fetched, the waiter (may be NULL) will be woken; -ENOMEM. Not pinned. */
+int cache_get(struct qcow2 *q, enum order_kind kind, uint64_t offset, struct waiter *waiter, struct slice **ret);
+/* A slice of zeros that need not be read, clean; as cache_get(). */
+int cache_get_zero(struct qcow2 *q, enum order_kind kind, uint64_t offset, struct waiter *waiter, struct slice **ret);
+static inline void slice_pin(struct slice *slice)
+{
+	slice->pins++;
+}
+void slice_unpin(struct qcow2 *q, struct slice *slice);
+/* Must come before each change of slice->data, which may move. -ENOMEM: don't change it. */
+int slice_modify(struct qcow2 *q, struct slice *slice);
+/* The copy for the round, if there is one, is no longer needed. */
+void slice_thaw(struct slice *slice);
+/* As cache_find(), for looking only. */
+struct slice *cache_peek(const struct qcow2 *q, uint64_t offset);
+/* What the running round writes. */
+static inline uint8_t *slice_committed(struct slice *slice)
+{
+	return slice->frozen ? slice->frozen : slice->data;
+}
+/* Forgets what the cache has of a cluster that is about to be used for something else. */
+void cache_forget(struct qcow2 *q, uint64_t offset, uint64_t length);
+/* Those who wait for room may try again. */
+void cache_room(struct qcow2 *q);
+/* Gives clean slices back that were not used since the last call; all of them when everything is set. */
+void cache_shrink(struct qcow2 *q, bool everything);
+/* A slice that no cache knows, for a table that is kept as a whole; and its end, which comes after the round that has it. */
+struct slice *slice_new_resident(struct qcow2 *q, enum order_kind kind, uint64_t offset);
+void slice_free_resident(struct qcow2 *q, struct slice *slice);
+/* The round is through with a slice that slice_free_resident() could not free. */
+void slice_destroy(struct slice *slice);
+
+/* A table kept in memory as a whole: L1, refcount table. */
+struct table {
+	uint64_t offset;
+	uint64_t entries;
+	unsigned slice_count;
+	unsigned shift; /* entries of a slice, as a power of two */
+	struct slice **slices;
+};
+static inline uint64_t table_get(const struct table *table, uint64_t index)
+{
+	const struct slice *slice = table->slices[index >> table->shift];
+	return get_be64(slice->data + (index & ((1u << table->shift) - 1)) * 8);
+}
+int table_set(struct qcow2 *q, struct table *table, uint64_t index, uint64_t value);
+/* Zeros; -ENOMEM. */
+int table_init(struct qcow2 *q, struct table *table, enum order_kind kind, uint64_t offset, uint64_t entries);
+int table_load(struct qcow2 *q, struct table *table);
+void table_destroy(struct qcow2 *q, struct table *table);
+
+/* ---- commit ------------------------------------------------------------------------------------------------------------------------------- */
+
+#define WRITERS 16
+#define WRITER_SLICES 16
+struct writer {
+	struct transfer transfer; /* first */
+	struct writer *next_free;
+	struct slice *slices[WRITER_SLICES];
+	struct iovec iov[WRITER_SLICES];
+	unsigned count;
+};
+
+struct commit {
+	struct list dirty[ORDER_KINDS], round[ORDER_KINDS], written;
+	size_t dirty_count;
+	struct waiters next, current; /* flushes: for the next round, and those that the running one answers */
+	struct waiters ended;	      /* those who wait for the end of the running round, however it ends */
+	bool running, wanted, starting;
+	struct lunkit_io start;
+	unsigned kind; /* enum order_kind that is being written */
+	unsigned writes;
+	int error; /* of the running round; of the last one when none runs */
+	struct lunkit_io sync;
+	struct writer writers[WRITERS], *free_writers;
+	struct lunkit_alarm alarm;
+	bool armed;
+	unsigned idle_ticks;
+	uint64_t uses_seen;
+};
+
+void commit_init(struct qcow2 *q);
+/* Cancels the alarm. Nothing may be running. */
+void commit_destroy(struct qcow2 *q);
+/*
+ * Makes durable all that was written and all metadata that was changed before: true when it is already, else waiter->wake(0 or -errno), never
+ * from inside.
+ */
+bool commit_flush(struct qcow2 *q, struct waiter *waiter);
+/* Starts a round soon, without anybody waiting. */
+void commit_want(struct qcow2 *q);
+/* A slice has become dirty, or there is something to give back later. */
+void commit_arm(struct qcow2 *q);
+
+/* done() when everything in memory is in the file, maybe from inside. No request may be in flight. */
+struct quiet {
+	struct waiter waiter;
+	struct qcow2 *q;
+	void (*done)(struct quiet *quiet, int result);
+};
+void quiet_wait(struct quiet *quiet);
+
+/* ---- metadata in the file ---------------------------------------------------------------------------------------------------------------- */
+
+/* The clusters that hold metadata: nothing else may be written there. */
+struct meta {
+	uint64_t *slots; /* cluster index + 1; 0: empty */
+	size_t mask, count;
+};
+/* -EEXIST: already there, so two tables overlap. -ENOMEM. */
+int meta_add(struct qcow2 *q, uint64_t offset, uint64_t length);
+void meta_remove(struct qcow2 *q, uint64_t offset, uint64_t length);
+bool meta_has(const struct qcow2 *q, uint64_t cluster);
+void meta_destroy(struct qcow2 *q);
+/* Everything that the header and the tables name. Returns -EEXIST with *ret_what when two overlap. */
+int meta_collect(struct qcow2 *q, const char **ret_what);
+/* The image contradicts itself: says so, marks it, refuses writing from now on. Returns -EIO. */
+__attribute__((format(printf, 2, 3))) int corrupt(struct qcow2 *q, const char *format, ...);
+
+/* ---- mapping --------------------------------------------------------------------------------------------------------------------------------- */
+
+enum map_kind { MAP_UNALLOCATED, MAP_ZERO_PLAIN, MAP_ZERO_ALLOCATED, MAP_NORMAL, MAP_COMPRESSED };
+
+struct mapping {
+	enum map_kind kind;
+	bool copied;
+	uint64_t length; /* bytes from the guest offset that are mapped alike and stand together in the file */
+	uint64_t host;	 /* NORMAL, ZERO_ALLOCATED: where the guest offset is */
+	uint64_t entry;	 /* the first cluster's */
+};
+/* 0, -EAGAIN (parked) or -errno. length: how much is of interest, at least 1. */
+int map_lookup(struct qcow2 *q, uint64_t guest_offset, uint64_t length, struct waiter *waiter, struct mapping *ret);
+enum map_kind map_classify(uint64_t entry);
+/* The L2 slice of a guest offset, ready for changing: made when there is none, copied when it is shared. Not pinned. */
+int map_for_write(struct qcow2 *q, uint64_t guest_offset, struct waiter *waiter, struct slice **ret_slice, unsigned *ret_index);
+/* Where a compressed cluster is: its first byte and how many bytes may belong to it. */
+void map_compressed(const struct qcow2 *q, uint64_t entry, uint64_t *ret_offset, uint64_t *ret_length);
+/* An L2 entry loses its cluster, which is freed once that is durable. */
+void map_release(struct qcow2 *q, uint64_t entry);
+
+/* An L2 table that is being made: new_table.c */
+struct new_table {
+	struct list node;
+	struct qcow2 *q;
+	uint64_t l1_index, old_offset, offset;
+	void *buffer;
+	struct transfer transfer;
+	struct waiters waiters;
+};
+int new_table_get(struct qcow2 *q, uint64_t l1_index, uint64_t l1_entry, struct waiter *waiter);
+
+/* ---- refcounts, allocation, freeing ------------------------------------------------------------------------------------------------------- */
+
+uint64_t refcount_read(const struct qcow2 *q, const uint8_t *data, uint64_t index);
+void refcount_write(const struct qcow2 *q, uint8_t *data, uint64_t index, uint64_t value);
+/* The slice of a cluster's refcount and its index there. -ENOENT: there is no refblock for it. */
+int refcount_get_slice(struct qcow2 *q, uint64_t cluster, struct waiter *waiter, struct slice **ret, unsigned *ret_index);
+uint64_t refcount_slice_span(const struct qcow2 *q); /* clusters that a slice counts */
+/*
+ * Makes the refblock that counts the cluster, at the cluster place, which is free and counted then. fresh: place reads as zeros. Where place is not among
+ * what the new refblock counts, the one that counts it is there already.
+ */
+int refblock_make(struct qcow2 *q, uint64_t cluster, uint64_t place, bool fresh, struct waiter *waiter);
+
+struct reftable_growth {
+	bool active;
+	bool stalled;	    /* it has failed; the next one who allocates goes on with it */
+	uint64_t next, end; /* clusters of the new table whose refcounts are to be set */
+	uint64_t old_offset, old_length;
+	struct waiter waiter;
+	struct lunkit_io deferred;
+	struct waiters waiters;
+};
+int reftable_grow(struct qcow2 *q, uint64_t entries_needed, struct waiter *waiter);
+/* While growth.active: parks. Returns -EAGAIN. */
+int reftable_growth_wait(struct qcow2 *q, struct waiter *waiter);
+
+struct run {
+	uint64_t offset;
+	unsigned clusters;
+	bool fresh;
+};
+/* Up to wanted clusters that stand together, counted once. 0, -EAGAIN (parked), -ENOSPC, -errno. */
+int alloc_run(struct qcow2 *q, unsigned wanted, struct waiter *waiter, struct run *ret);
+/*
+ * A piece of clusters that stand together, however many: alloc_reserve() takes it, fresh where that is possible, and alloc_count() counts it, from
+ * *next to end, and makes the refblocks that this needs. Each 0, -EAGAIN (parked: call it again), -errno.
+ */
+int alloc_reserve(struct qcow2 *q, uint64_t clusters, struct waiter *waiter, uint64_t *ret_place);
+int alloc_count(struct qcow2 *q, uint64_t *next, uint64_t end, struct waiter *waiter);
+/* All but the first clusters of a run that nothing refers to yet are free again. */
+void alloc_give_back(struct qcow2 *q, struct run *run, unsigned keep);
+/* Makes the file longer where it is about to be too short; -EAGAIN when that has to be waited for. */
+int alloc_extend(struct qcow2 *q, uint64_t end, struct waiter *waiter);
+void alloc_init(struct qcow2 *q);
+/* The first fresh clusters are taken. */
+void alloc_raise(struct qcow2 *q, uint64_t clusters);
+/* What was made longer and not used is cut off. Blocking. */
+void alloc_trim(struct qcow2 *q);
+
+struct allocator {
+	uint64_t cursor;		 /* cluster: below it nothing is free */
+	uint64_t high_water;		 /* cluster: from here on everything is free; of a device: its end */
+	uint64_t file_end;		 /* bytes: the file is that long */
+	uint64_t reserved, reserved_end; /* clusters that are about to be counted: taken, whatever their refcounts say */
+	bool extending;
+	uint64_t extending_to;
+	int extend_error;
+	struct transfer extension;
+	struct waiters extended;
+	bool zeroing; /* a device: a refblock is being zeroed */
+	uint64_t zeroing_cluster;
+	struct transfer zeroing_transfer;
+	struct waiters zeroed;
+};
+
+#define FREE_RANGES_MAX 16384u
+struct free_range {
+	uint64_t offset, length; /* whole clusters */
+	bool table;		 /* an L2 table, which may be in the cache */
+};
+struct free_list {
+	struct free_range *ranges;
+	size_t count, room;
+};
+struct freeing {
+	struct free_list open;	/* no longer referred to, not durably */
+	struct free_list round; /* … whose end the running round makes durable */
+	struct free_list ready; /* durable; waits for requests that may still use them */
+	size_t next;		/* of ready: being worked on */
+	uint64_t position;	/* bytes of that done */
+	bool has_round, working, discard;
+	uint64_t punch_offset, punch_length;
+	struct lunkit_io punch;
+	struct waiter waiter;
+	struct waiters room;
+};
+/* Counts down what the range holds once a commit has made it durable that nothing refers to it. */
+void free_later(struct qcow2 *q, uint64_t offset, uint64_t length, bool table);
+bool free_has_room(const struct qcow2 *q);
+bool free_is_pending(const struct qcow2 *q);
+void free_round_begin(struct qcow2 *q);
+void free_round_end(struct qcow2 *q, bool durable);
+/* The last part of the other epoch has ended. */
+void free_check(struct qcow2 *q);
+void free_init(struct qcow2 *q);
+void free_destroy(struct qcow2 *q);
+
+/* ---- data ----------------------------------------------------------------------------------------------------------------------------------- */
+
+#define PARTS 4
+#define PART_IOV 8
+
+/* A piece of a request that is under way. */
+struct part {
+	struct transfer transfer; /* first */
+	struct qcow2_request *r;
+	struct part *next_free;
+	struct iovec own[PART_IOV], *heap;
+	const struct iovec *iov; /* the guest's memory for this piece */
+	unsigned iov_count;
+	uint64_t guest_offset, length;
+	struct cow *cow;
+	unsigned epoch; /* when it found its place in the file: free.c */
+};
+
+struct qcow2_request {
+	struct waiter waiter;
+	struct qcow2 *q;
+	struct lunkit_request *request;
+	void (*done)(struct qcow2_request *r, int result); /* NULL: lunkit_request_done() */
+	int (*step)(struct qcow2_request *r);		   /* 0: got on; -EAGAIN: parked; -errno */
+	uint64_t position, end;
+	unsigned iov_index; /* where position is in the guest's memory */
+	uint64_t iov_skip;
+	unsigned in_flight; /* parts */
+	int result;
+	bool running, again, parked;
+	bool zeroes; /* what is written is zeros, not the guest's memory */
+	struct part *free_parts;
+	struct part parts[PARTS];
+};
+
+void request_submit(struct qcow2 *q, struct lunkit_request *request);
+/* One that is not the core's; request->memory is a struct qcow2_request. done() may come from inside. */
+void request_submit_own(struct qcow2 *q, struct lunkit_request *request, void (*done)(struct qcow2_request *r, int result));
+/* The next free part, for length bytes from r->position, with its memory; the position moves on. NULL: no memory. */
+struct part *part_take(struct qcow2_request *r, uint64_t length);
+void part_done(struct part *part, int result);
+/* Parks the request on something. Returns -EAGAIN. */
+static inline int request_park(struct qcow2_request *r, struct waiters *waiters)
+{
+	waiters_add(waiters, &r->waiter);
+	return -EAGAIN;
+}
+
+int read_step(struct qcow2_request *r);
+int write_step(struct qcow2_request *r);
+/* Writes at most until end, which lies within one cluster or is a request's end. */
+int write_step_until(struct qcow2_request *r, uint64_t end);
+int discard_step(struct qcow2_request *r);
+int zero_step(struct qcow2_request *r);
+int extents_step(struct qcow2_request *r);
+/* True when nothing but zeros can be there below the overlay. */
+bool backing_is_zero(const struct qcow2 *q, uint64_t guest_offset, uint64_t length);
+/* Reads from the backing file, zeros beyond its end; done(request) as the child says. The child request goes back to the pool by itself. */
+struct lunkit_child_request *backing_take(struct qcow2 *q);
+void backing_give(struct qcow2 *q, struct lunkit_child_request *child);
+
+/* An allocating write whose mapping is shown only when its data is there. */
+struct cow;
+struct cow_read {
+	struct transfer transfer; /* first */
+	struct cow *cow;
+};
+struct cow {
+	struct list node;
+	struct qcow2 *q;
+	struct part *part;
+	uint64_t cluster; /* of the guest, the first */
+	unsigned clusters;
+	struct run run;
+	bool reuse;	     /* the run is the cluster's own, so far hidden by the zero flag */
+	struct slice *slice; /* pinned */
+	unsigned index;
+	struct waiters waiters;
+	struct cow *next_free;
+	/* Around the guest's data, in one cluster: */
+	uint64_t head, tail;	/* bytes before and behind */
+	uint8_t *buffer;	/* a cluster that holds them, or NULL: they are zeros */
+	enum map_kind source;	/* where they come from */
+	uint64_t source_offset; /* NORMAL: in the file; COMPRESSED: the entry */
+	unsigned reads;
+	int result;
+	struct cow_read read[2];
+	struct iovec child_iov[2];
+	struct waiter waiter;
+	struct iovec *iov;
+};
+struct cows {
+	struct list active;
+	struct cow *free;
+	void **buffers; /* free ones, of a cluster each */
+	unsigned buffer_count, buffers_made, buffers_max;
+	struct waiters buffer_waiters;
+};
+/* The first allocating write that has one of the clusters, or NULL. */
+struct cow *cow_overlapping(const struct qcow2 *q, uint64_t cluster, uint64_t clusters);
+int cow_write(struct qcow2_request *r, const struct mapping *mapping, uint64_t length);
+void cow_destroy(struct qcow2 *q);
+int cow_init(struct qcow2 *q);
+/* Gives memory back that no write uses. */
+void cow_shrink(struct qcow2 *q);
+
+/* A decompressed cluster. */
+enum blob_state { BLOB_EMPTY, BLOB_READING, BLOB_UNPACKING, BLOB_READY };
+struct blob {
+	struct qcow2 *q;
+	uint64_t entry;
+	enum blob_state state;
+	unsigned users;
+	uint64_t used; /* when, as a count */
+	uint8_t *packed, *data;
+	uint64_t skip, length; /* of packed: where it begins, and bytes from there */
+	struct transfer transfer;
+	struct lunkit_work work;
+	struct waiters waiters;
+};
+#define BLOBS_MAX 8
+struct blobs {
+	struct blob blob[BLOBS_MAX];
+	unsigned count;
+	uint64_t clock;
+	struct waiters free;
+};
+/* 0 with *ret, which blob_put() gives back; -EAGAIN; -ENOMEM. */
+int blob_get(struct qcow2 *q, uint64_t entry, struct waiter *waiter, struct blob **ret);
+void blob_put(struct qcow2 *q, struct blob *blob);
+/* What is packed there is no longer what it was. */
+void blob_forget(struct qcow2 *q, uint64_t offset, uint64_t length);
+void blob_shrink(struct qcow2 *q);
+void blob_init(struct qcow2 *q);
+/* Unpacks exactly out_length bytes; -EIO. On any thread. */
+int decompress(unsigned compression, const uint8_t *in, size_t in_length, uint8_t *out, size_t out_length);
+
+/* ---- snapshots -------------------------------------------------------------------------------------------------------------------------------- */
+
+struct snapshot {
+	uint64_t l1_offset;
+	unsigned l1_size;
+};
+int snapshots_load(struct qcow2 *q, struct lunkit_error *err);
+
+/* ---- the image ---------------------------------------------------------------------------------------------------------------------------------- */
+
+struct qcow2 {
+	struct lunkit_host *host;
+	int fd;
+	unsigned cluster_bits, slice_bits, refcount_order;
+	unsigned entry_bits;	/* entries of an L2 table, as a power of two */
+	unsigned refblock_bits; /* refcounts of a refblock, as a power of two */
+	uint64_t cluster_size, cluster_mask, size;
+	size_t slice_size;
+	bool is_block, read_only, durable, direct, is_corrupt;
+	bool hidden_changes; /* the autoclear bits are to be cleared before the first write */
+	struct {
+		bool running;
+		struct waiter waiter;
+		struct waiters waiters;
+	} prepare;		      /* … which is under way */
+	bool l1_held;		      /* L1 is about to move: nobody may change it */
+	int broken;		      /* data that was acknowledged is lost: no flush may succeed any more */
+	unsigned epoch, in_flight[2]; /* parts, by the epoch that they began in */
+	struct order order;
+	struct table l1, reftable;
+	struct slice *header_slice;
+	struct cache cache;
+	struct commit commit;
+	struct meta meta;
+	struct allocator alloc;
+	struct freeing freeing;
+	struct reftable_growth growth;
+	struct list new_tables;
+	struct waiters l1_free;
+	struct cows cows;
+	struct blobs blobs;
+	struct lunkit_child *backing;
+	uint64_t backing_length;		/* bytes of it that can be seen: its size */
+	bool has_backing;			/* even when it could not be opened for a look */
+	struct lunkit_child_request **children; /* idle */
+	unsigned child_count, child_room;
+	struct header header; /* as it was read; what changes meanwhile is in the fields above and in header_slice */
+	struct snapshot *snapshots;
+	uint64_t snapshot_table_length;
+	bool closing;
+	struct lunkit_file_geometry geometry;
+	unsigned block_size;
+	char name[512];
+};
+
+/* Changes the header in memory, to be written before any mapping is. */
+int header_set_be32(struct qcow2 *q, unsigned field, uint32_t value);
+int header_set_be64(struct qcow2 *q, unsigned field, uint64_t value);
+/* Before anything is changed: 0, -EAGAIN (parked), -EROFS, … */
+int image_prepare_write(struct qcow2 *q, struct waiter *waiter);
+
+extern const struct lunkit_option qcow2_options[];
+int qcow2_open(const struct lunkit_params *params, void **ret_state, struct lunkit_error *err);
+void qcow2_close(void *state);
+bool qcow2_busy(void *state);
+void qcow2_limits(void *state, struct lunkit_limits *limits);
+int qcow2_create(const struct lunkit_params *params, struct lunkit_error *err);
+int qcow2_info(void *state, struct lunkit_info *info, struct lunkit_error *err);
+void qcow2_resize(void *state, struct lunkit_job *job, uint64_t size, unsigned flags);
+void qcow2_check(void *state, struct lunkit_job *job, unsigned flags, struct lunkit_check_report *report);
+
+/* The path that a backing file's name in the header of image means, without "." and ".."; NULL: no memory. free(). */
+char *backing_path(const char *image, const char *backing);
+/* Opens the image's backing file; a look does without one that can't be opened. */
+int backing_open(struct qcow2 *q, const struct lunkit_params *params, struct lunkit_error *err);
+/* "raw", "qcow2", or NULL with the error set: nothing else, and nothing is guessed. */
+const char *backing_kind(const char *format, const char *image, const char *backing, struct lunkit_error *err);
+
+/*
+ * Looks at the whole file and repairs it. Blocking, on any thread; no request may be in flight and nothing dirty. check_finish() has to follow,
+ * on the owner's thread, where repairs were allowed: it makes the image see them. -errno: the file can't be read or written.
+ */
+int check_image(struct qcow2 *q, unsigned flags, struct lunkit_check_report *report);
+int check_finish(struct qcow2 *q, unsigned flags, const struct lunkit_check_report *report);
+
+/* check_refs.c: what refers to each cluster. */
+struct check {
+	struct qcow2 *q;
+	unsigned flags;
+	struct lunkit_check_report *report;
+	uint64_t clusters; /* of the file */
+	uint16_t *counts;
+	uint8_t *buffer; /* a cluster */
+};
+__attribute__((format(printf, 2, 3))) void check_found(struct check *check, const char *format, ...);
+int check_count_all(struct check *check);
+/* The bitmaps that the header's extension names. */
+int check_count_bitmaps(struct check *check);
+void check_count(struct check *check, uint64_t offset, uint64_t length, const char *what);
