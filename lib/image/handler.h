@@ -365,6 +365,12 @@ struct lunkit_handler {
 	 * zeroed, valid until the end, and filled however the job ends. Finding something is success; the report says what.
 	 */
 	void (*check)(void *state, struct lunkit_job *job, unsigned flags, struct lunkit_check_report *report);
+	/*
+	 * True while something goes on that belongs to no request and that the event loop will end (a table is being written, space is given
+	 * back). Asked before close(), again and again, with no request in flight, until it is false: a handler also begins there what has to
+	 * be done before its end, and nothing else. NULL: never.
+	 */
+	bool (*busy)(void *state);
 };
 #define LUNKIT_RESIZE_SHRINK 1u
 

@@ -78,6 +78,15 @@ static struct image *image_new(const struct image_params *params)
 	return image;
 }
 
+/* Outside of the loop's own calls: the loop turns until the handler has nothing under way. */
+static void state_close(struct image *image)
+{
+	const struct lunkit_handler *handler = image->handler;
+	while (handler->busy && handler->busy(image->state) && loop_turn(image->host->loop, true) >= 0)
+		;
+	handler->close(image->state);
+}
+
 int image_open(struct lunkit_host *host, const struct lunkit_handler *handler, const struct image_params *params, struct image **ret,
 	       struct lunkit_error *err)
 {
@@ -108,7 +117,7 @@ int image_open(struct lunkit_host *host, const struct lunkit_handler *handler, c
 	handler->limits(image->state, &image->limits);
 	r = limits_complete(&image->limits, image->look_only, image->name, err);
 	if (r < 0) {
-		handler->close(image->state);
+		state_close(image);
 		image_free(image);
 		return r;
 	}
@@ -125,7 +134,7 @@ void image_close(struct image *image)
 		log_error("%s: the image was closed with requests in flight", image->name);
 		abort();
 	}
-	image->handler->close(image->state);
+	state_close(image);
 	image_free(image);
 }
 
