@@ -109,14 +109,16 @@ struct resize {
 	struct raw *raw;
 	struct lunkit_job *job;
 	uint64_t size;
+	bool truncated; /* what failed, if anything did, was to make it durable */
 };
 
 static int work_truncate(void *argument)
 {
-	const struct resize *resize = argument;
-	if (ftruncate(resize->raw->fd, (off_t)resize->size) < 0 || fdatasync(resize->raw->fd) < 0)
+	struct resize *resize = argument;
+	if (ftruncate(resize->raw->fd, (off_t)resize->size) < 0)
 		return -errno;
-	return 0;
+	resize->truncated = true;
+	return fdatasync(resize->raw->fd) < 0 ? -errno : 0;
 }
 
 static void truncated(struct lunkit_io *io, int result)
@@ -124,6 +126,8 @@ static void truncated(struct lunkit_io *io, int result)
 	struct resize *resize = (struct resize *)io;
 	struct lunkit_job *job = resize->job;
 	struct raw *raw = resize->raw;
+	if (resize->truncated)
+		result = raw_synced(raw, false, result);
 	if (result == 0)
 		raw->size = resize->size;
 	else

@@ -41,6 +41,14 @@ static void go_on(struct raw_request *r)
 				 request->flags & LUNKIT_REQUEST_FUA ? LUNKIT_IO_DSYNC : 0);
 }
 
+/* The end of a READ or WRITE. */
+static void end_transfer(struct raw_request *r, int result)
+{
+	if (raw_wants_durable(r->raw, r->request))
+		result = raw_synced(r->raw, true, result);
+	lunkit_request_done(r->request, result);
+}
+
 static void short_transfer(struct raw_request *r, int result)
 {
 	const struct raw *raw = r->raw;
@@ -49,14 +57,14 @@ static void short_transfer(struct raw_request *r, int result)
 		return;
 	}
 	if (result < 0) {
-		lunkit_request_done(r->request, result);
+		end_transfer(r, result);
 		return;
 	}
 	r->done += (unsigned)result;
 	/* The file has shrunk under us: nothing came, or a part of a block, which direct I/O gives only at a file's end. */
 	bool at_end = result == 0 || (raw->direct && r->done % raw->request_alignment);
 	if (r->done == r->request->length)
-		lunkit_request_done(r->request, 0);
+		end_transfer(r, 0);
 	else if (at_end)
 		lunkit_request_done(r->request, -EIO);
 	else
@@ -67,20 +75,25 @@ static void transferred(struct lunkit_io *io, int result)
 {
 	struct raw_request *r = (struct raw_request *)io;
 	if (__builtin_expect(r->done == 0 && result >= 0 && (uint64_t)result == r->request->length, 1))
-		lunkit_request_done(r->request, 0);
+		end_transfer(r, 0);
 	else
 		short_transfer(r, result);
 }
 
-static void completed(struct lunkit_io *io, int result)
+static void flushed(struct lunkit_io *io, int result)
 {
-	lunkit_request_done(((struct raw_request *)io)->request, result);
+	struct raw_request *r = (struct raw_request *)io;
+	lunkit_request_done(r->request, raw_synced(r->raw, false, result));
 }
 
 static void raw_submit(void *state, struct lunkit_request *request)
 {
 	struct raw *raw = state;
 	struct raw_request *r = begin(raw, request);
+	if (__builtin_expect(raw->sync_error, 0) && raw_wants_durable(raw, request)) {
+		lunkit_request_done(request, raw->sync_error);
+		return;
+	}
 	switch (request->op) {
 	case LUNKIT_READ:
 		r->done = 0;
@@ -94,7 +107,7 @@ static void raw_submit(void *state, struct lunkit_request *request)
 				 request->flags & LUNKIT_REQUEST_FUA ? LUNKIT_IO_DSYNC : 0);
 		return;
 	case LUNKIT_FLUSH:
-		r->work.io.done = completed;
+		r->work.io.done = flushed;
 		lunkit_io_fdatasync(raw->host, &r->work.io, raw->fd);
 		return;
 	case LUNKIT_DISCARD:

@@ -14,6 +14,7 @@ struct raw {
 	bool is_block, direct, read_only, rotational;
 	bool durable;	    /* each write is durable before it completes: cache=writethrough */
 	bool no_zero_range; /* the filesystem has no FALLOC_FL_ZERO_RANGE */
+	int sync_error;	    /* -errno of the first sync that failed, 0 until then: see sync.c */
 	char name[512];	    /* for messages */
 };
 
@@ -40,6 +41,16 @@ int raw_check_size(const struct raw *raw, uint64_t size, struct lunkit_error *er
 void raw_discard(struct raw_request *r);
 void raw_write_zeroes(struct raw_request *r);
 void raw_extents(struct raw_request *r);
+
+/* sync.c: what is to be durable. */
+/* What went to storage so that it would be durable has come back with result; returns what the initiator is to be told. by_write: as part of a write. */
+int raw_synced(struct raw *raw, bool by_write, int result);
+/* Whether it has to be durable when it completes. */
+static inline bool raw_wants_durable(const struct raw *raw, const struct lunkit_request *request)
+{
+	bool writes = request->op == LUNKIT_WRITE || request->op == LUNKIT_WRITE_ZEROES;
+	return request->op == LUNKIT_FLUSH || (writes && (raw->durable || request->flags & LUNKIT_REQUEST_FUA));
+}
 
 /* control.c */
 extern const struct lunkit_option raw_options[];

@@ -58,7 +58,7 @@ static void zeroed_range(struct raw_request *r)
 	if (r->step == RAW_RANGE && r->mode == FALLOC_FL_PUNCH_HOLE && keep && !raw->is_block) {
 		r->step = RAW_ALLOCATE;
 		lunkit_io_fallocate(raw->host, &r->work.io, raw->fd, FALLOC_FL_KEEP_SIZE, r->request->offset, r->request->length);
-	} else if (r->step != RAW_SYNC && (raw->durable || r->request->flags & LUNKIT_REQUEST_FUA)) {
+	} else if (r->step != RAW_SYNC && raw_wants_durable(raw, r->request)) {
 		r->step = RAW_SYNC;
 		lunkit_io_fdatasync(raw->host, &r->work.io, raw->fd);
 	} else {
@@ -70,6 +70,8 @@ static void zeroed(struct lunkit_io *io, int result)
 {
 	struct raw_request *r = (struct raw_request *)io;
 	struct raw *raw = r->raw;
+	if (r->step == RAW_SYNC)
+		result = raw_synced(raw, false, result);
 	bool cannot = r->step == RAW_RANGE && (result == -EOPNOTSUPP || result == -ENOSYS);
 	if (result == 0) {
 		zeroed_range(r);

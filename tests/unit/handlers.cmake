@@ -1,3 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 lunkit_unit_test(raw static_raw)
+lunkit_unit_test(raw_sync static_raw)
+target_link_options(test_raw_sync PRIVATE -Wl,--wrap=lunkit_io_fdatasync,--wrap=lunkit_io_writev)
 lunkit_unit_test(null static_null)
