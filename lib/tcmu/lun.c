@@ -28,6 +28,8 @@
 /* The kernel's data area comes in pages: a transfer of 8 MiB has at most this many buffers. */
 #define IOV_CAPACITY_MIN 2048
 #define IOV_CAPACITY_MAX 16384
+/* Bytes that one command may always move. */
+#define TRANSFER_MIN (UINT64_C(1) << 20)
 #define PAGE 4096u
 /* Commands started before their first completions are published and their I/O is submitted. */
 #define FETCH_BATCH 64
@@ -91,8 +93,20 @@ static void ring_doorbell(struct lun *lun)
 	fail(lun, -errno);
 }
 
+/* Before the answer to the command that changed them is published: if this process dies then, its successor knows what the initiator relies on. */
+static void tell_modes(struct lun *lun)
+{
+	unsigned modes = scsi_device_modes(&lun->device);
+	if (modes == lun->modes_told)
+		return;
+	lun->modes_told = modes;
+	if (lun->control.modes)
+		lun->control.modes(lun->control.argument, modes);
+}
+
 static void publish(struct lun *lun)
 {
+	tell_modes(lun);
 	if (mailbox_publish(&lun->mailbox) || lun->doorbell_due)
 		ring_doorbell(lun);
 	if (lun->mailbox.broken)
@@ -163,7 +177,8 @@ static int device_init(struct lun *lun, const struct lun_config *config, struct 
 		return lunkit_error_set(err, EINVAL, "image '%s' has %llu bytes, which is less than one block of %u bytes", name,
 					(unsigned long long)limits->size, block_size);
 
-	uint64_t largest = (uint64_t)config->max_transfer_blocks * block_size;
+	/* A LUN that targetcli made has the kernel's default, 128 blocks, which TCM-User does not hold initiators to; they send more. */
+	uint64_t largest = MAX((uint64_t)config->max_transfer_blocks * block_size, TRANSFER_MIN);
 	uint64_t pages = MIN(MAX(largest / PAGE + 1, (uint64_t)IOV_CAPACITY_MIN), (uint64_t)IOV_CAPACITY_MAX);
 	lun->iov_capacity = (unsigned)pages;
 	if (!config->max_transfer_blocks || largest > pages * PAGE)
@@ -185,12 +200,13 @@ static int device_init(struct lun *lun, const struct lun_config *config, struct 
 		.unmap_granularity_blocks = blocks_of(limits->discard_granularity, block_size),
 		.max_write_same_blocks = limits->max_write_zeroes == UINT64_MAX ? 0 : MAX(limits->max_write_zeroes / block_size, 1u),
 	};
-	lun->write_cache = device->write_cache;
 	if (limits->optimal_transfer && limits->optimal_transfer != UINT64_MAX)
 		device->optimal_transfer_blocks = MIN(blocks_of(limits->optimal_transfer, block_size), device->max_transfer_blocks);
 	while (device->physical_block_exponent < 15 && block_size << device->physical_block_exponent < limits->physical_block_size)
 		device->physical_block_exponent++;
 	scsi_device_init(device);
+	scsi_device_take_modes(device, config->modes);
+	lun->modes_told = config->modes;
 	return 0;
 }
 

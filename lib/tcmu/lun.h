@@ -26,9 +26,13 @@ struct lun_ring {
 	unsigned word;
 };
 
-/* Passes a query to the control process; query_done() of the LUN is called with the answer, later, once for each ask. */
+/*
+ * ask passes a query to the control process; query_done() of the LUN is called with the answer, later, once for each ask. modes (or NULL) is told
+ * scsi_device_modes() when they have changed, before the initiator that changed them has its answer.
+ */
 struct lun_control {
 	void (*ask)(void *argument, struct scsi_query *query);
+	void (*modes)(void *argument, unsigned modes);
 	void *argument;
 };
 
@@ -39,9 +43,10 @@ struct lun_config {
 	struct lun_control control;
 	struct scsi_identity identity; /* known so far */
 	uint32_t block_size;	       /* the LUN's hw_block_size */
-	uint32_t max_transfer_blocks;  /* the LUN's hw_max_sectors, 0: unknown */
+	uint32_t max_transfer_blocks;  /* the LUN's hw_max_sectors, 0: unknown; 1 MiB is always allowed */
 	bool read_only;
 	bool write_cache; /* false: cache=writethrough or the kernel's emulate_write_cache=0 */
+	unsigned modes;	  /* scsi_device_modes() of the LUN in whose place this one is started; 0: none */
 	unsigned slots;	  /* commands in flight at most; 0: 256 */
 };
 
