@@ -271,6 +271,7 @@ static void handle(struct channel *channel, const struct protocol_packet *packet
 		handle_reply(channel, message);
 		return;
 	case PROTOCOL_PROGRESS:
+	case PROTOCOL_MODES:
 		return;
 	case PROTOCOL_NOTICE:
 		if (++channel->notices > NOTICES_MAX)

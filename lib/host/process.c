@@ -242,6 +242,7 @@ int worker_call(struct worker_process *process, const struct opener_policy *poli
 		case PROTOCOL_INFO:
 		case PROTOCOL_STATUS:
 		case PROTOCOL_CAPACITY:
+		case PROTOCOL_MODES:
 		case PROTOCOL_DRAIN:
 			protocol_close_fds(reply);
 			continue;

@@ -40,6 +40,8 @@ static size_t message_size(const struct protocol_message *message)
 		return HEADER_SIZE + sizeof(message->resize);
 	case PROTOCOL_PROGRESS:
 		return HEADER_SIZE + sizeof(message->progress);
+	case PROTOCOL_MODES:
+		return HEADER_SIZE + sizeof(message->modes);
 	case PROTOCOL_ASK:
 	case PROTOCOL_ANSWER_QUERY:
 		return HEADER_SIZE + sizeof(message->query);
@@ -88,6 +90,7 @@ static bool strings_are_terminated(const struct protocol_message *message)
 	case PROTOCOL_RESIZE:
 	case PROTOCOL_CAPACITY:
 	case PROTOCOL_PROGRESS:
+	case PROTOCOL_MODES:
 	case PROTOCOL_INFO:
 	case PROTOCOL_STATUS:
 	case PROTOCOL_DRAIN:

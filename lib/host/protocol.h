@@ -13,6 +13,7 @@
  *                                                  <- READY | FAILED  ends starting; FAILED, CREATE and DESCRIBE end the worker
  *     RESIZE, INFO, STATUS, CAPACITY               ->             each with an id
  *                                                  <- REPLY           with that id, in any order
+ *                                                  <- MODES           what initiators have set, whenever it changes
  *                                                  <- ASK             a query of the SCSI layer
  *     ANSWER_QUERY                                 ->
  *     DRAIN, or the socket's end                   ->             finish what is in flight, leave
@@ -53,6 +54,7 @@ enum protocol_type {
 	PROTOCOL_REPLY,
 	PROTOCOL_PROGRESS,
 	PROTOCOL_NOTICE,
+	PROTOCOL_MODES,
 };
 
 #define PROTOCOL_READ_ONLY 1u
@@ -72,6 +74,7 @@ struct protocol_start {
 	uint32_t flags, cache;		   /* PROTOCOL_*; enum lunkit_cache */
 	uint32_t block_size, max_transfer_blocks;
 	uint32_t uid, gid; /* to become; (uint32_t)-1: stay who you are */
+	uint32_t modes;	   /* the last MODES of the worker before this one on the same LUN, 0: there was none */
 };
 
 /* READY */
@@ -107,6 +110,11 @@ struct protocol_progress {
 	uint64_t done, total;
 };
 
+/* MODES: opaque, kept by the starter for the next worker of the LUN (scsi_device_modes()) */
+struct protocol_modes {
+	uint32_t modes;
+};
+
 /* ASK, ANSWER_QUERY: a struct scsi_query, opaque here */
 struct protocol_query {
 	int32_t result;
@@ -125,6 +133,7 @@ struct protocol_message {
 		struct protocol_resize resize;
 		struct protocol_progress progress;
 		struct protocol_query query;
+		struct protocol_modes modes;
 	};
 };
 

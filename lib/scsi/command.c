@@ -20,6 +20,7 @@
 void scsi_device_init(struct scsi_device *device)
 {
 	device->unit_attentions = 0;
+	device->write_cache_reset = device->write_cache;
 	device->descriptor_sense = false;
 	device->software_write_protect = false;
 	device->stopped = false;
@@ -30,6 +31,28 @@ void scsi_device_init(struct scsi_device *device)
 	device->copy_transferred = 0;
 	device->copy_sense_length = 0;
 	memset(device->copy_sense, 0, sizeof(device->copy_sense));
+}
+
+unsigned scsi_device_modes(const struct scsi_device *device)
+{
+	return SCSI_MODES_KNOWN | (device->write_cache ? SCSI_MODES_WRITE_CACHE : 0) |
+	       (device->write_cache_reset ? SCSI_MODES_WRITE_CACHE_RESET : 0) |
+	       (device->descriptor_sense ? SCSI_MODES_DESCRIPTOR_SENSE : 0) |
+	       (device->software_write_protect ? SCSI_MODES_WRITE_PROTECT : 0);
+}
+
+void scsi_device_take_modes(struct scsi_device *device, unsigned modes)
+{
+	const unsigned seen = SCSI_MODES_WRITE_CACHE | SCSI_MODES_DESCRIPTOR_SENSE | SCSI_MODES_WRITE_PROTECT;
+	if (!(modes & SCSI_MODES_KNOWN))
+		return;
+	bool configured_before = modes & SCSI_MODES_WRITE_CACHE_RESET;
+	if (configured_before == device->write_cache_reset)
+		device->write_cache = modes & SCSI_MODES_WRITE_CACHE && device->write_cache_default;
+	device->descriptor_sense = modes & SCSI_MODES_DESCRIPTOR_SENSE;
+	device->software_write_protect = modes & SCSI_MODES_WRITE_PROTECT;
+	if ((scsi_device_modes(device) ^ modes) & seen)
+		device->unit_attentions |= SCSI_UA_MODE_CHANGED;
 }
 
 void scsi_device_resize(struct scsi_device *device, uint64_t blocks)

@@ -71,6 +71,7 @@ struct scsi_device {
 	bool read_only, rotational, can_discard, discard_zeroes;
 	bool write_cache_default; /* the image's: completed writes may be volatile */
 	bool write_cache;	  /* WCE in the caching mode page, changed by MODE SELECT; when clear every write is FUA */
+	bool write_cache_reset;	  /* what a reset puts it back to: as the LUN is configured (state, filled from write_cache) */
 	uint32_t max_transfer_blocks, optimal_transfer_blocks; /* 0: not reported */
 	uint32_t max_unmap_blocks, max_unmap_descriptors, unmap_granularity_blocks;
 	uint64_t max_write_same_blocks;
@@ -98,6 +99,20 @@ struct scsi_device {
  * "no limit"; READ CAPACITY and the block limits page say what is enforced.
  */
 void scsi_device_init(struct scsi_device *device);
+
+/*
+ * What initiators have set by MODE SELECT, as one word for whoever starts the next device in this one's place. 0: nothing is known. The word also says how the write
+ * cache was configured then, so that a configuration that has changed since wins over what an initiator set before.
+ */
+#define SCSI_MODES_KNOWN 1u
+#define SCSI_MODES_WRITE_CACHE 2u
+#define SCSI_MODES_WRITE_CACHE_RESET 4u
+#define SCSI_MODES_DESCRIPTOR_SENSE 8u
+#define SCSI_MODES_WRITE_PROTECT 16u
+unsigned scsi_device_modes(const struct scsi_device *device);
+/* After scsi_device_init(): takes another device's over. A unit attention says so where an initiator will not find what it left. */
+void scsi_device_take_modes(struct scsi_device *device, unsigned modes);
+
 /* The new capacity and a unit attention for it; nothing when it is unchanged. */
 void scsi_device_resize(struct scsi_device *device, uint64_t blocks);
 

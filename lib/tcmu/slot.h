@@ -62,7 +62,7 @@ struct lun {
 	struct lun_control control;
 	struct mailbox mailbox;
 	struct scsi_device device;
-	bool write_cache; /* as configured: what a reset goes back to */
+	unsigned modes_told; /* the last that control.modes was told, or that the LUN began with */
 	struct slot_pool slots;
 	unsigned iov_capacity;
 	struct scratch_pool scratch;

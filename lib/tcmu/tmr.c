@@ -24,7 +24,7 @@ static void reset_modes(struct lun *lun)
 	lun->device.stopped = false;
 	lun->device.descriptor_sense = false;
 	lun->device.software_write_protect = false;
-	lun->device.write_cache = lun->write_cache;
+	lun->device.write_cache = lun->device.write_cache_reset;
 }
 
 void lun_task_management(struct lun *lun, const struct mailbox_entry *entry)

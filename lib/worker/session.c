@@ -121,6 +121,20 @@ static void session_fail_queries(struct session *session)
 	}
 }
 
+/* ---- modes ---- */
+
+static void session_tell_modes(void *argument, unsigned modes)
+{
+	struct session *session = argument;
+	struct protocol_packet *packet = calloc(1, sizeof(*packet));
+	if (!packet)
+		return;
+	packet->message.type = PROTOCOL_MODES;
+	packet->message.modes.modes = modes;
+	link_send(&session->link, packet);
+	free(packet);
+}
+
 /* ---- requests of the starter ---- */
 
 static void resize_done(struct image_job *job, int result)
@@ -214,6 +228,7 @@ static void session_handle(struct session *session, const struct protocol_packet
 	case PROTOCOL_REPLY:
 	case PROTOCOL_PROGRESS:
 	case PROTOCOL_NOTICE:
+	case PROTOCOL_MODES:
 		log_warning("message %u is not expected now", message->type);
 		return;
 	}
@@ -355,11 +370,12 @@ static int session_make_lun(struct session *session, const struct lun_ring *ring
 		.loop = session->host.loop,
 		.image = session->image,
 		.ring = *ring,
-		.control = { .ask = session_ask, .argument = session },
+		.control = { .ask = session_ask, .modes = session_tell_modes, .argument = session },
 		.block_size = start->block_size,
 		.max_transfer_blocks = start->max_transfer_blocks,
 		.read_only = start->flags & PROTOCOL_READ_ONLY,
 		.write_cache = start->flags & PROTOCOL_WRITE_CACHE,
+		.modes = start->modes,
 	};
 	snprintf(config.identity.serial, sizeof(config.identity.serial), "%s", start->serial);
 	snprintf(config.identity.vendor, sizeof(config.identity.vendor), "LUNKIT");

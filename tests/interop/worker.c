@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -367,6 +368,49 @@ static void test_a_drain_waits_for_a_resize(void **state)
 	}
 }
 
+static struct standin_command mode_command(uint8_t cdb0, uint8_t cdb1, uint8_t page, void *data, uint8_t length, bool out)
+{
+	struct standin_command command = { .cdb = { cdb0, cdb1, page, 0, length },
+					   .cdb_length = 6,
+					   .direction = out ? STANDIN_OUT : STANDIN_IN,
+					   .data = data,
+					   .length = length };
+	assert_int_equal(standin_submit(&test.standin, &command), 0);
+	settle();
+	return command;
+}
+
+/* What a guest has set by MODE SELECT holds for the next worker as well: the one before has told it, even if it dies at once. */
+static void test_modes_outlive_a_worker(void **state)
+{
+	(void)state;
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	struct standin_image image = { .kind = "raw", .name = test.path, .write_cache = true, .block_size = BLOCK };
+	static struct protocol_packet packet;
+	uint8_t list[4 + 20] = { 0 };
+	assert_int_equal(standin_worker_start(&test.worker, &test.standin, &image, &err), 0);
+	assert_int_equal(mode_command(0x1a, 0x08, 0x08, list, sizeof(list), false).status, 0);
+	assert_int_equal(list[4 + 2], 4);
+	memset(list, 0, 4);
+	list[4 + 2] = 0;
+	assert_int_equal(mode_command(0x15, 0x10, 0, list, sizeof(list), true).status, 0);
+	kill(test.worker.process.pid, SIGKILL);
+	while (protocol_receive(test.worker.process.socket, &packet) == 1)
+		if (packet.message.type == PROTOCOL_MODES)
+			image.modes = packet.message.modes.modes;
+	standin_worker_kill(&test.worker);
+	standin_reset(&test.standin);
+	assert_int_not_equal(image.modes, 0);
+
+	int r;
+	while ((r = standin_worker_start(&test.worker, &test.standin, &image, &err)) == -EAGAIN)
+		usleep(10000);
+	assert_int_equal(r, 0);
+	assert_int_equal(mode_command(0x1a, 0x08, 0x08, list, sizeof(list), false).status, 0);
+	assert_int_equal(list[4 + 2], 0);
+	stop_worker();
+}
+
 static void test_read_only(void **state)
 {
 	(void)state;
@@ -407,6 +451,7 @@ int main(void)
 		TEST(test_killed_workers_lose_nothing),
 		TEST(test_a_drained_worker_leaves_commands_for_the_next),
 		TEST(test_a_drain_waits_for_a_resize),
+		TEST(test_modes_outlive_a_worker),
 		TEST(test_read_only),
 		TEST(test_missing_file_is_an_error),
 	};

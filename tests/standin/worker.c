@@ -35,6 +35,7 @@ int standin_worker_start(struct standin_worker *worker, struct standin *standin,
 	start->flags = (image->read_only ? PROTOCOL_READ_ONLY : 0) | (image->write_cache ? PROTOCOL_WRITE_CACHE : 0);
 	start->cache = image->cache;
 	start->block_size = image->block_size;
+	start->modes = image->modes;
 	start->uid = start->gid = (uint32_t)-1;
 	request->fds[0] = standin->memory_fd;
 	request->fds[1] = standin->kick_fd;

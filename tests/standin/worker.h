@@ -18,7 +18,7 @@ struct standin_image {
 	const char *kind, *name, *options; /* options: "" for none */
 	enum lunkit_cache cache;
 	bool read_only, write_cache;
-	uint32_t block_size;
+	uint32_t block_size, modes;
 };
 
 /* LUNKIT_WORKER and LUNKIT_HANDLERS say where the program and the modules are. 0, or -errno with err. */

@@ -112,6 +112,15 @@ static void failed(void *argument, int result)
 	((struct lun_fixture *)argument)->failure = result;
 }
 
+static void note_modes(void *argument, unsigned modes)
+{
+	struct lun_fixture *the = argument;
+	the->modes = modes;
+	the->modes_count++;
+	standin_reap(&the->standin);
+	the->completed_at_modes = the->standin.completed;
+}
+
 static void ask(void *argument, struct scsi_query *query)
 {
 	struct lun_fixture *the = argument;
@@ -143,7 +152,7 @@ void fixture_start(const struct standin_config *config, unsigned slots, enum dis
 		.loop = fixture.loop,
 		.image = fixture.image,
 		.ring = { fixture.standin.base, fixture.standin.length, fixture.standin.kick_fd, fixture.standin.doorbell_fd, 8 },
-		.control = { ask, &fixture },
+		.control = { ask, note_modes, &fixture },
 		.identity = { .serial = "serial", .vendor = "LUNKIT", .product = "memory", .revision = "0" },
 		.block_size = BLOCK,
 		.write_cache = true,

@@ -34,6 +34,8 @@ struct lun_fixture {
 	int failure;		     /* what lun_on_failure() was told */
 	struct scsi_query *asked[8]; /* not answered by itself */
 	unsigned asked_count;
+	unsigned modes, modes_count; /* the last that the LUN told, and how often it did */
+	uint64_t completed_at_modes; /* commands that had their answers then */
 };
 extern struct lun_fixture fixture;
 

@@ -80,6 +80,16 @@ static void test_result_carries_error_and_text(void **state)
 	assert_string_not_equal(out.message.result.error.message, "");
 }
 
+static void test_modes_pass(void **state)
+{
+	(void)state;
+	out.message.type = PROTOCOL_MODES;
+	out.message.modes.modes = 0x12345678;
+	assert_int_equal(protocol_send(sockets[0], &out), 0);
+	assert_int_equal(protocol_receive(sockets[1], &in), 1);
+	assert_int_equal(in.message.modes.modes, 0x12345678);
+}
+
 static void test_end_and_empty(void **state)
 {
 	(void)state;
@@ -167,6 +177,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_start_arrives_with_its_descriptors),
 		TEST(test_result_carries_error_and_text),
+		TEST(test_modes_pass),
 		TEST(test_end_and_empty),
 		TEST(test_hostile_packets),
 		TEST(test_a_short_packet_is_not_taken_for_the_one_before),
