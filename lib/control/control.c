@@ -102,6 +102,7 @@ static void receive(struct target_event *event, void *argument)
 			struct lun *lun = list_entry(node, struct lun, node);
 			if (lun->state == LUN_SERVING && lun->size != lun->image_size)
 				lun_size_adjust(lun);
+			lun_take_over(lun);
 		}
 	} else if (event->type == TARGET_FAILED) {
 		struct lunkit_error err = event->err;
@@ -249,7 +250,7 @@ const char *control_handler(const struct control *control, size_t index, const c
 static void add_problem(struct names *problems, const char *name, const struct lunkit_error *err)
 {
 	char *text = NULL;
-	if (asprintf(&text, "%s: %s%s%s", name, err->message, err->hint[0] ? "\n" : "", err->hint) > 0)
+	if (asprintf(&text, "%s: %s%s%s", name, err->message, err->hint[0] ? "; to do: " : "", err->hint) > 0)
 		names_add(problems, text);
 	free(text);
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,6 +98,8 @@ void control_find(struct control *control, const char *name, void (*done)(void *
 /* ---- detach ---- */
 
 #define EXPORTS_MAX 64
+#define FORCE_FLUSH_SECONDS 10
+#define BREAKER_STEP_MS 200
 
 struct detach {
 	struct task task;
@@ -106,7 +109,7 @@ struct detach {
 	struct backstore_id backstore;
 	char name[64], state_directory[PATH_MAX];
 	unsigned flags;
-	bool forgotten;
+	bool forgotten, dead;
 	struct lunkit_error err;
 	void (*done)(void *argument, const struct lunkit_error *err);
 	void *argument;
@@ -133,6 +136,57 @@ static void detach_end(struct detach *detach)
 	free(detach);
 }
 
+/*
+ * A disk whose worker does not answer: the kernel sends a last flush or two when it goes, and would wait for each until its time is over. While it goes, a thread ends
+ * whatever is in the ring with an error.
+ */
+struct breaker {
+	pthread_t thread;
+	struct target_root root;
+	struct backstore_id backstore;
+	atomic_bool stop;
+	bool running;
+};
+
+static void *breaker_main(void *argument)
+{
+	struct breaker *breaker = argument;
+	while (!atomic_load(&breaker->stop)) {
+		backstore_write(&breaker->root, &breaker->backstore, "action/reset_ring", 2);
+		usleep(BREAKER_STEP_MS * 1000);
+	}
+	return NULL;
+}
+
+static void breaker_start(struct breaker *breaker, const struct detach *detach)
+{
+	if (breaker->running)
+		return;
+	breaker->root = detach->root;
+	breaker->backstore = detach->backstore;
+	breaker->running = pthread_create(&breaker->thread, NULL, breaker_main, breaker) == 0;
+}
+
+static void breaker_stop(struct breaker *breaker)
+{
+	if (!breaker->running)
+		return;
+	atomic_store(&breaker->stop, true);
+	pthread_join(breaker->thread, NULL);
+	breaker->running = false;
+}
+
+/* What can be saved is; a disk that does not answer must not hold up its own removal. */
+static void force(struct detach *detach, const char *disk)
+{
+	int r = disk_try_flush(&detach->root, disk, FORCE_FLUSH_SECONDS);
+	if (r == 0)
+		return;
+	log_warning("%s: detached by force without a flush of /dev/%s: %s", detach->backstore.name, disk, strerror(-r));
+	disk_set_offline(&detach->root, disk);
+	detach->dead = true;
+}
+
 static int claim(struct detach *detach, struct detach_item *item)
 {
 	const struct target_root *root = &detach->root;
@@ -144,8 +198,11 @@ static int claim(struct detach *detach, struct detach_item *item)
 	}
 	if (item->export.fabric == FABRIC_LOOP && disk_find(root, &item->export, item->disk) < 0)
 		item->disk[0] = '\0';
-	if (detach->flags & DETACH_FORCE)
+	if (detach->flags & DETACH_FORCE) {
+		if (item->disk[0])
+			force(detach, item->disk);
 		return 0;
+	}
 	int r = fabric_check_unused(root, &item->export, &detach->err);
 	if (r < 0 || !item->disk[0])
 		return r;
@@ -205,8 +262,12 @@ static void detach_work(struct task *task)
 		items[count] = (struct detach_item){ .export = exports.items[i], .fd = -1 };
 		r = claim(detach, &items[count++]);
 	}
+	struct breaker breaker = { .running = false };
+	if (r == 0 && detach->dead)
+		breaker_start(&breaker, detach);
 	if (r == 0)
 		r = remove_all(detach, items, count);
+	breaker_stop(&breaker);
 	for (size_t i = 0; i < count; i++)
 		if (items[i].fd >= 0)
 			close(items[i].fd);

@@ -9,7 +9,9 @@
  *     REMOVED ──> STOPPING: the worker drains, the event is answered when it is gone
  *
  * A device that is being enabled has to be answered: the image's size is put into it first. A device that was there when lunkitd started is answered at once, since the kernel
- * keeps its commands until a worker comes, and 64 of them then start side by side.
+ * keeps its commands until a worker comes, and 64 of them then start side by side, once libtcmu is through (lun_take_over()). libtcmu has reset such a device's ring and lets commands
+ * come again, while the I/O of a worker that was killed may still be on its way into the ring's data pages: so the device is blocked and reset once more, and served only by a worker that
+ * holds the image's lock.
  *
  * A worker that dies leaves the ring as it was. block_dev=1 stops new commands, reset_ring=1 ends those in flight with BUSY, which initiators retry, then a new worker starts and
  * block_dev=0 lets commands come. The old worker's last I/O may still be on its way to the disk; it holds the image's lock until then, and the new worker's open() fails with
@@ -35,7 +37,6 @@
 #define DRAIN_SECONDS 10
 #define HELD_RESET (30 * SECOND)
 
-static void lun_start_worker(struct lun *lun);
 static void lun_worker_ended(void *argument, const struct lunkit_error *failure);
 
 const char *lun_state_name(enum lun_state state)
@@ -196,7 +197,7 @@ static void lun_free(struct lun *lun)
 	free(lun);
 }
 
-static void lun_show(struct lun *lun)
+void lun_show(struct lun *lun)
 {
 	if (lun->visible)
 		return;
@@ -228,7 +229,7 @@ static void lun_serve(struct lun *lun)
 }
 
 /* The device could not be started while the kernel waits for it: it will not exist. */
-static void lun_refuse(struct lun *lun, const struct lunkit_error *err)
+void lun_refuse(struct lun *lun, const struct lunkit_error *err)
 {
 	struct target_event *added = lun->added;
 	lun->added = NULL;
@@ -249,7 +250,7 @@ static int on_held(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
-static void lun_hold(struct lun *lun, const struct lunkit_error *err)
+void lun_hold(struct lun *lun, const struct lunkit_error *err)
 {
 	lun->state = LUN_HELD;
 	lun->reason = *err;
@@ -273,6 +274,16 @@ static int on_pause_over(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
+/* Blocks the device, ends what is in flight with BUSY, and starts a worker once that is done and usec have passed. */
+static void lun_restart_after(struct lun *lun, uint64_t usec)
+{
+	lun->state = LUN_RESTARTING;
+	/* Armed first, and off: action_done() lets it run. */
+	control_timer(lun->control, &lun->timer, usec, on_pause_over, lun);
+	sd_event_source_set_enabled(lun->timer, SD_EVENT_OFF);
+	lun_act(lun, ACTION_RESET, 0);
+}
+
 /* What happens after a worker, or the attempt to start one, has failed. */
 static void lun_recover(struct lun *lun, const struct lunkit_error *failure)
 {
@@ -294,13 +305,22 @@ static void lun_recover(struct lun *lun, const struct lunkit_error *failure)
 		lun_hold(lun, failure);
 		return;
 	case SUPERVISE_RESTART:
-		lun->state = LUN_RESTARTING;
 		lun->reason = *failure;
-		/* The pause is armed first: action_done() starts the worker only when none is running down. */
-		control_timer(lun->control, &lun->timer, pause, on_pause_over, lun);
-		sd_event_source_set_enabled(lun->timer, SD_EVENT_OFF);
-		lun_act(lun, ACTION_RESET, 0);
+		lun_restart_after(lun, pause);
 		return;
+	}
+}
+
+void lun_stop(struct lun *lun)
+{
+	lun->state = LUN_STOPPING;
+	lun->timer = sd_event_source_disable_unref(lun->timer);
+	if (lun->channel) {
+		/* The kernel has no command left: there is only the image to be flushed and closed. */
+		channel_drain(lun->channel, DRAIN_SECONDS);
+	} else {
+		struct lunkit_error none = LUNKIT_ERROR_INIT;
+		lun_worker_ended(lun, &none);
 	}
 }
 
@@ -421,7 +441,7 @@ static void fill_start(const struct lun *lun, struct protocol_packet *packet)
 	start->gid = lun->control->settings->gid;
 }
 
-static void lun_start_worker(struct lun *lun)
+void lun_start_worker(struct lun *lun)
 {
 	struct control *control = lun->control;
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
@@ -487,10 +507,13 @@ void lun_retry(struct lun *lun, struct lun_waiter *waiter)
 		return;
 	log_info("%s: trying again", lun->backstore.name);
 	supervise_forgive(&lun->supervise);
-	lun->state = LUN_RESTARTING;
-	control_timer(lun->control, &lun->timer, 0, on_pause_over, lun);
-	sd_event_source_set_enabled(lun->timer, SD_EVENT_OFF);
-	lun_act(lun, ACTION_RESET, 0);
+	lun_restart_after(lun, 0);
+}
+
+void lun_take_over(struct lun *lun)
+{
+	if (lun->state == LUN_STARTING && !lun->channel && !lun->added)
+		lun_restart_after(lun, 0);
 }
 
 void lun_replace_worker(struct lun *lun)
@@ -507,157 +530,4 @@ void lun_drain(struct lun *lun, unsigned seconds)
 {
 	if (lun->channel)
 		channel_drain(lun->channel, seconds);
-}
-
-/* ---- events ---- */
-
-static int parse_device(const struct target_event *event, struct lun *lun, struct lunkit_error *err)
-{
-	char kind[REFERENCE_KIND_MAX];
-	const char *slash = strchr(event->cfgstring, '/');
-	size_t length = slash ? (size_t)(slash - event->cfgstring) : 0;
-	if (length == 0 || length >= sizeof(kind))
-		return lunkit_error_set(err, EINVAL, "'%s' is not KIND/IMAGE", event->cfgstring);
-	memcpy(kind, event->cfgstring, length);
-	kind[length] = '\0';
-	const struct handlers *handlers = &lun->control->handlers;
-	bool known = false;
-	for (size_t i = 0; i < handlers->count; i++)
-		known = known || strcmp(handlers->items[i].kind, kind) == 0;
-	if (!known) /* libtcmu also takes a beginning of a kind for the kind */
-		return lunkit_error_set(err, ENOENT, "there is no handler '%s'", kind);
-	int r = reference_parse_cfgstring(kind, slash + 1, &lun->reference, err);
-	if (r < 0)
-		return r;
-	return settings_check_allowed(lun->control->settings, &lun->reference, err);
-}
-
-static char *format_image(const struct reference *reference)
-{
-	char text[REFERENCE_KIND_MAX + 3 * REFERENCE_NAME_MAX + REFERENCE_OPTIONS_MAX + 64];
-	if (reference_format(reference, text, sizeof(text), NULL) < 0)
-		snprintf(text, sizeof(text), "%s:%s", reference->kind, reference->name);
-	return control_strdup(text);
-}
-
-static void handle_added(struct control *control, struct target_event *event)
-{
-	struct lun *lun = control_alloc(sizeof(*lun));
-	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	lun->control = control;
-	lun->id = ++control->last_lun;
-	lun->device = event->device;
-	lun->backstore = event->backstore;
-	lun->ring_length = event->ring_length;
-	lun->uio_fd = event->uio_fd;
-	event->uio_fd = -1;
-	lun->size = event->info.size;
-	lun->block_size = event->info.block_size ? event->info.block_size : 512;
-	lun->max_sectors = event->info.max_sectors;
-	lun->facts.fabric = "none";
-	lun->persistent = names_contain(&control->records, lun->backstore.name);
-	list_init(&lun->waiters);
-	list_add_tail(&control->luns, &lun->node);
-	bool existing = event->existing;
-	if (!existing)
-		lun->added = event;
-
-	int r = parse_device(event, lun, &err);
-	if (r < 0)
-		snprintf(lun->reference.name, sizeof(lun->reference.name), "?");
-	lun->image = format_image(&lun->reference);
-	lun->write_cache = existing ? event->info.write_cache : lun->reference.cache != REFERENCE_CACHE_WRITETHROUGH;
-	if (event->info.serial[0])
-		strcpy(lun->serial, event->info.serial);
-	else
-		reference_serial(&lun->reference, lun->serial);
-	strcpy(lun->facts.serial, lun->serial);
-	if (r == 0 && control->stopping)
-		r = lunkit_error_set(&err, ESHUTDOWN, "lunkitd is stopping");
-	if (r < 0 && existing)
-		lun_hold(lun, &err);
-	else if (r < 0)
-		lun_refuse(lun, &err);
-	else {
-		if (existing)
-			lun_show(lun);
-		lun_start_worker(lun);
-	}
-	if (existing)
-		target_event_answer(event, 0);
-}
-
-static void handle_removed(struct lun *lun, struct target_event *event)
-{
-	lun->state = LUN_STOPPING;
-	lun->removed = event;
-	lun->timer = sd_event_source_disable_unref(lun->timer);
-	if (lun->channel) {
-		channel_drain(lun->channel, DRAIN_SECONDS);
-	} else {
-		struct lunkit_error none = LUNKIT_ERROR_INIT;
-		lun_worker_ended(lun, &none);
-	}
-}
-
-static void handle_write_cache(struct lun *lun, struct target_event *event)
-{
-	bool changed = lun->write_cache != event->write_cache;
-	lun->write_cache = event->write_cache;
-	target_event_answer(event, 0);
-	if (changed) {
-		log_info("%s: write cache turned %s", lun->backstore.name, lun->write_cache ? "on" : "off");
-		lun_replace_worker(lun);
-	}
-}
-
-static void handle_cfgstring(struct lun *lun, struct target_event *event)
-{
-	struct reference reference;
-	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	/* Other contents under the same disk would be a catastrophe for whoever has it mounted; the same value comes from restoring a configuration. */
-	const char *rest = strchr(event->cfgstring, '/');
-	char kind[REFERENCE_KIND_MAX] = "";
-	if (rest && (size_t)(rest - event->cfgstring) < sizeof(kind))
-		memcpy(kind, event->cfgstring, (size_t)(rest - event->cfgstring));
-	int r = rest ? reference_parse_cfgstring(kind, rest + 1, &reference, &err) : -EINVAL;
-	bool same = r == 0 && strcmp(reference.kind, lun->reference.kind) == 0 && strcmp(reference.name, lun->reference.name) == 0 &&
-		    strcmp(reference.options, lun->reference.options) == 0 && reference.cache == lun->reference.cache &&
-		    reference.read_only == lun->reference.read_only;
-	if (!same)
-		log_error("%s: its image or options can't be changed while it is attached: detach it and attach it again",
-			  lun->backstore.name);
-	target_event_answer(event, same ? 0 : -EOPNOTSUPP);
-}
-
-void lun_handle_event(struct control *control, struct target_event *event)
-{
-	if (event->type == TARGET_ADDED) {
-		handle_added(control, event);
-		return;
-	}
-	struct lun *lun = lun_by_device(control, event->device);
-	if (!lun || lun->state == LUN_STOPPING) {
-		target_event_answer(event, event->type == TARGET_REMOVED ? 0 : -ENODEV);
-		return;
-	}
-	switch (event->type) {
-	case TARGET_REMOVED:
-		handle_removed(lun, event);
-		return;
-	case TARGET_SIZE:
-		lun_size_event(lun, event);
-		return;
-	case TARGET_WRITE_CACHE:
-		handle_write_cache(lun, event);
-		return;
-	case TARGET_CFGSTRING:
-		handle_cfgstring(lun, event);
-		return;
-	case TARGET_ADDED:
-	case TARGET_STARTED:
-	case TARGET_FAILED:
-		break;
-	}
-	target_event_answer(event, -EOPNOTSUPP);
 }

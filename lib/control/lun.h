@@ -77,12 +77,25 @@ struct lun_waiter {
 	void (*settled)(struct lun_waiter *waiter, struct lun *lun, const struct lunkit_error *err);
 };
 
-/* An event of the kernel target. */
+/* lun_event.c: an event of the kernel target. */
 void lun_handle_event(struct control *control, struct target_event *event);
 struct lun *lun_by_id(struct control *control, uint64_t id);
 struct lun *lun_by_device(struct control *control, uint64_t device);
 /* The LUN of this kind and name, whatever its options. */
 struct lun *lun_by_reference(struct control *control, const struct reference *reference);
+
+/* For events. Starts a worker, which lun.c then looks after. */
+void lun_start_worker(struct lun *lun);
+/* Tells the outside of the LUN, once. */
+void lun_show(struct lun *lun);
+/* Commands end with errors until lun_retry(). */
+void lun_hold(struct lun *lun, const struct lunkit_error *err);
+/* Answers lun->added with the error and frees the LUN: the device will not exist. */
+void lun_refuse(struct lun *lun, const struct lunkit_error *err);
+/* The device goes: the worker drains, then lun->removed is answered and the LUN freed. */
+void lun_stop(struct lun *lun);
+/* A device that was there when libtcmu started gets its worker. */
+void lun_take_over(struct lun *lun);
 
 /* A held LUN gets another try. settled is called once it serves or is held again. */
 void lun_retry(struct lun *lun, struct lun_waiter *waiter);

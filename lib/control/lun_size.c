@@ -82,6 +82,44 @@ void lun_statistics(struct lun *lun, void (*done)(void *argument, const char *js
 	lun_text(lun, PROTOCOL_STATUS, done, argument);
 }
 
+/* ---- the disks here ---- */
+
+struct rescan_task {
+	struct task task;
+	struct target_root root;
+	struct backstore_id backstore;
+};
+
+static void rescan_once_work(struct task *task)
+{
+	struct rescan_task *rescan = (struct rescan_task *)task;
+	struct exports exports;
+	char disk[DISK_NAME_MAX];
+	if (exports_read(&rescan->root, &exports) < 0)
+		return;
+	for (size_t i = 0; i < exports.count; i++)
+		if (backstore_id_equal(&exports.items[i].backstore, &rescan->backstore) &&
+		    disk_find(&rescan->root, &exports.items[i], disk) == 0)
+			disk_rescan(&rescan->root, disk);
+	exports_free(&exports);
+}
+
+static void rescan_once_done(struct task *task)
+{
+	free(task);
+}
+
+/* Whoever changed the size: Linux looks at a disk's size again only when it is told to. */
+static void rescan_disks(struct lun *lun)
+{
+	struct rescan_task *rescan = control_alloc(sizeof(*rescan));
+	rescan->task.work = rescan_once_work;
+	rescan->task.done = rescan_once_done;
+	rescan->root = lun->control->root;
+	rescan->backstore = lun->backstore;
+	tasks_start(lun->control->short_tasks, &rescan->task);
+}
+
 /* ---- the kernel's question ---- */
 
 struct size_question {
@@ -106,6 +144,8 @@ static void capacity_done(void *argument, const struct protocol_result *reply, c
 	if (lun && r >= 0) {
 		lun->size = question->event->size;
 		log_info("%s: has %" PRIu64 " bytes now", lun->backstore.name, lun->size);
+		control_note_failure(lun->control, lun->backstore.name, NULL);
+		rescan_disks(lun);
 	}
 	question_end(question, r < 0 ? r : 0);
 }

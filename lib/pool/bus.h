@@ -9,7 +9,7 @@
  *     Attach(s image, a{sv} options) -> (o lun)     image: a reference. options: fabric s (loop, vhost, none; default loop), read-only b, cache s,
  *                                                   persist b, name s (backstore), block-size u, serial s. Answers when the disk is usable.
  *     Detach(s lun, a{sv} options) -> ()            lun: a backstore's name, an image reference, or a device path. options: forget b (default true: also
- *                                                   the record of --persist), force b (default false: also while its disk is in use)
+ *                                                   the record of --persist), force b (although the disk is in use here, or can't be flushed)
  *     Find(s lun) -> (o lun)                        the same names; org.lunkit1.Error.NotFound
  *     List() -> (aa{sv})                            one dictionary a LUN: the properties below
  *     Restore() -> (as names, as errors)            attaches what --persist recorded and is not attached

@@ -7,12 +7,15 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/fs.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/checked.h"
@@ -89,6 +92,90 @@ int disk_flush(int fd)
 		return -errno;
 	ioctl(fd, BLKFLSBUF, 0);
 	return 0;
+}
+
+int disk_set_offline(const struct target_root *root, const char *disk)
+{
+	return file_write("offline", "%s/class/block/%s/device/state", root->sys, disk);
+}
+
+/* A flush that may never return: its thread and whoever waits for it share this, and the last one frees it. */
+struct flush {
+	pthread_mutex_t lock;
+	pthread_cond_t done;
+	int fd, result;
+	bool finished, abandoned;
+};
+
+static void flush_free(struct flush *flush)
+{
+	pthread_mutex_destroy(&flush->lock);
+	pthread_cond_destroy(&flush->done);
+	close(flush->fd);
+	free(flush);
+}
+
+static void *flush_main(void *argument)
+{
+	struct flush *flush = argument;
+	int result = disk_flush(flush->fd);
+	pthread_mutex_lock(&flush->lock);
+	flush->result = result;
+	flush->finished = true;
+	bool abandoned = flush->abandoned;
+	pthread_cond_signal(&flush->done);
+	pthread_mutex_unlock(&flush->lock);
+	if (abandoned)
+		flush_free(flush);
+	return NULL;
+}
+
+static struct flush *flush_new(const struct target_root *root, const char *disk)
+{
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/%s", root->dev, disk);
+	struct flush *flush = calloc(1, sizeof(*flush));
+	if (!flush)
+		return NULL;
+	flush->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (flush->fd < 0) {
+		free(flush);
+		return NULL;
+	}
+	pthread_condattr_t attributes;
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&flush->done, &attributes);
+	pthread_condattr_destroy(&attributes);
+	pthread_mutex_init(&flush->lock, NULL);
+	return flush;
+}
+
+int disk_try_flush(const struct target_root *root, const char *disk, unsigned seconds)
+{
+	struct flush *flush = flush_new(root, disk);
+	pthread_t thread;
+	if (!flush)
+		return -ENODEV;
+	if (pthread_create(&thread, NULL, flush_main, flush)) {
+		flush_free(flush);
+		return -EAGAIN;
+	}
+	pthread_detach(thread);
+	struct timespec until;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += seconds;
+	pthread_mutex_lock(&flush->lock);
+	int code = 0;
+	while (!flush->finished && code == 0)
+		code = pthread_cond_timedwait(&flush->done, &flush->lock, &until);
+	bool finished = flush->finished;
+	int result = finished ? flush->result : -ETIMEDOUT;
+	flush->abandoned = !finished;
+	pthread_mutex_unlock(&flush->lock);
+	if (finished)
+		flush_free(flush);
+	return result;
 }
 
 /* Device numbers of the disk and its partitions. */

@@ -25,3 +25,7 @@ int disk_rescan(const struct target_root *root, const char *disk);
 int disk_claim(const struct target_root *root, const char *disk, int *ret_fd, struct lunkit_error *err);
 /* Writes back what the page cache holds and the disk's own cache. fd: of disk_claim(). */
 int disk_flush(int fd);
+/* The same for a disk that others use and that may not answer: gives up after seconds. -ETIMEDOUT, or -errno. */
+int disk_try_flush(const struct target_root *root, const char *disk, unsigned seconds);
+/* The kernel sends it nothing any more, so that its removal does not wait for answers. */
+int disk_set_offline(const struct target_root *root, const char *disk);
