@@ -196,6 +196,8 @@ static void raw_limits(void *state, struct lunkit_limits *limits)
 		limits->flags |= LUNKIT_READ_ONLY;
 	if (raw->rotational)
 		limits->flags |= LUNKIT_ROTATIONAL;
+	if (raw->is_block)
+		limits->max_write_zeroes = RAW_DEVICE_ZEROES_MAX;
 	/* A hole in a file reads as zeros; what a device's discard leaves is the device's affair. */
 	if (!raw->is_block) {
 		limits->flags |= LUNKIT_CAN_EXTENTS | LUNKIT_DISCARD_ZEROES;

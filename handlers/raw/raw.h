@@ -5,6 +5,9 @@
 
 #include "image/handler.h"
 
+/* Devices that have no command for it are zeroed by writing: a request must not take longer than an initiator waits (30 s). */
+#define RAW_DEVICE_ZEROES_MAX ((uint64_t)32 << 20)
+
 struct raw {
 	struct lunkit_host *host;
 	int fd;

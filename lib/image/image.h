@@ -88,7 +88,7 @@ int image_create(struct lunkit_host *host, const struct lunkit_handler *handler,
 
 /*
  * The handler's limits with every default filled in, block_size included. The maxima are UINT64_MAX where there is none; optimal_transfer is 0
- * where the handler has no opinion. LUNKIT_CAN_* tell what the handler does; requests of every kind may be submitted whatever they say.
+ * where the handler has no opinion; max_write_zeroes is at most 32 MiB where the core writes the zeros. LUNKIT_CAN_* tell what the handler does; requests of every kind may be submitted whatever they say.
  */
 const struct lunkit_limits *image_limits(const struct image *image);
 bool image_is_read_only(const struct image *image);

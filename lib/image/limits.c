@@ -10,6 +10,8 @@
 #define ALIGNMENT_MAX (64u << 10)
 #define PHYSICAL_BLOCK_MAX (16u << 20)
 #define IOV_DEFAULT 1024
+/* A request of this length ends within the time that initiators wait (30 s) on the slowest of disks; a multiple of every alignment. */
+#define EMULATED_ZEROES_MAX ((uint64_t)32 << 20)
 #define FLAGS_KNOWN                                                                                                                        \
 	(LUNKIT_CAN_DISCARD | LUNKIT_CAN_WRITE_ZEROES | LUNKIT_CAN_FUA | LUNKIT_CAN_EXTENTS | LUNKIT_DISCARD_ZEROES | LUNKIT_READ_ONLY |   \
 	 LUNKIT_ROTATIONAL | LUNKIT_NEEDS_FLUSH)
@@ -76,10 +78,18 @@ int limits_complete(struct lunkit_limits *limits, bool look_only, const char *na
 	return 0;
 }
 
+/* What is zeroed by writing zeros takes its time. */
+static void limit_zeroes(struct lunkit_limits *limits)
+{
+	if (!(limits->flags & LUNKIT_CAN_WRITE_ZEROES))
+		limits->max_write_zeroes = MIN(limits->max_write_zeroes, EMULATED_ZEROES_MAX);
+}
+
 void image_apply_limits(struct image *image)
 {
 	struct lunkit_limits *limits = &image->limits;
 	limits->flags &= ~image->dropped;
+	limit_zeroes(limits);
 	image->request_mask = limits->request_alignment - 1;
 	image->memory_mask = limits->memory_alignment - 1;
 	bool read_only = image->read_only || image->look_only || limits->flags & LUNKIT_READ_ONLY;
@@ -100,4 +110,5 @@ void image_drop_flag(struct image *image, unsigned flag)
 	log_debug("%s: the storage cannot do operation %#x after all; lunkit does without", image->name, flag);
 	image->dropped |= flag;
 	image->limits.flags &= ~flag;
+	limit_zeroes(&image->limits);
 }

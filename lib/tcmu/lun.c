@@ -31,6 +31,11 @@
 /* Bytes that one command may always move. */
 #define TRANSFER_MIN (UINT64_C(1) << 20)
 #define PAGE 4096u
+/*
+ * Of one WRITE SAME, whatever the image can do at once: other patterns than zeros are written, in small pieces, and a filesystem may turn out not to be able to zero
+ * when it is asked to. It ends within the time that initiators wait (30 s) on the slowest of disks.
+ */
+#define WRITE_SAME_MAX ((uint64_t)32 << 20)
 /* Commands started before their first completions are published and their I/O is submitted. */
 #define FETCH_BATCH 64
 
@@ -198,7 +203,7 @@ static int device_init(struct lun *lun, const struct lun_config *config, struct 
 		.max_transfer_blocks = (uint32_t)(largest / block_size),
 		.max_unmap_blocks = blocks_of(limits->max_discard, block_size),
 		.unmap_granularity_blocks = blocks_of(limits->discard_granularity, block_size),
-		.max_write_same_blocks = limits->max_write_zeroes == UINT64_MAX ? 0 : MAX(limits->max_write_zeroes / block_size, 1u),
+		.max_write_same_blocks = MAX(MIN(limits->max_write_zeroes, WRITE_SAME_MAX) / block_size, 1u),
 	};
 	if (limits->optimal_transfer && limits->optimal_transfer != UINT64_MAX)
 		device->optimal_transfer_blocks = MIN(blocks_of(limits->optimal_transfer, block_size), device->max_transfer_blocks);

@@ -241,6 +241,31 @@ static void a_read_only_image_refuses_writes(void **state)
 	image_close(image);
 }
 
+/* Also where the handler finds out late that it can't zero. */
+static void zeros_that_are_written_have_a_limit(void **state)
+{
+	struct lunkit_limits limits = { .flags = ALL_ABLE };
+	struct image *image = fake_image(*state, &limits);
+	struct slot slot;
+	slot_init(image, &slot);
+	assert_true(image_limits(image)->max_write_zeroes == UINT64_MAX);
+	fake.at_once = true;
+	fake.refuse = 1u << LUNKIT_WRITE_ZEROES;
+	assert_int_equal(submit_at_once(&slot, LUNKIT_WRITE_ZEROES, 0, 0, 4096), 0);
+	assert_int_equal(image_limits(image)->max_write_zeroes, 32 << 20);
+	slot_free(&slot);
+	image_close(image);
+
+	limits.flags &= ~LUNKIT_CAN_WRITE_ZEROES;
+	image = fake_image(*state, &limits);
+	assert_int_equal(image_limits(image)->max_write_zeroes, 32 << 20);
+	image_close(image);
+	limits.max_write_zeroes = 1 << 20;
+	image = fake_image(*state, &limits);
+	assert_int_equal(image_limits(image)->max_write_zeroes, 1 << 20);
+	image_close(image);
+}
+
 static void fua_is_a_flush_behind_the_write(void **state)
 {
 	const struct lunkit_limits limits = { .flags = LUNKIT_NEEDS_FLUSH };
@@ -457,6 +482,7 @@ int main(void)
 		TEST(aligned_requests_go_straight),
 		TEST(wrong_requests_are_refused),
 		TEST(a_read_only_image_refuses_writes),
+		TEST(zeros_that_are_written_have_a_limit),
 		TEST(fua_is_a_flush_behind_the_write),
 		TEST(nothing_volatile_needs_no_flush),
 		TEST(zeroes_that_the_handler_cannot_are_written),

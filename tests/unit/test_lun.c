@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/byteorder.h"
 #include "lun_fixture.h"
 
 /* struct tcmu_mailbox and entries, at the offsets that linux/target_core_user.h gives them */
@@ -305,6 +306,20 @@ static void test_unknown_opcode(void **state)
 	fixture_assert_sense(&command, 5, 0x20, 0);
 }
 
+/* A single command must not outlast its initiator's patience, whatever the image says that it can. */
+static void test_write_same_has_a_limit(void **state)
+{
+	(void)state;
+	fixture_start(&(struct standin_config){ 0 }, 0, DISK_AT_ONCE);
+	struct standin_command command = { 0 };
+	uint8_t limits[64] = { 0 };
+	fixture_submit_cdb(&command, (uint8_t[6]){ 0x12, 1, 0xb0, 0, sizeof(limits) }, 6, STANDIN_IN, limits, sizeof(limits));
+	fixture_settle();
+	assert_int_equal(command.status, 0);
+	assert_true(get_be64(limits + 36) == (32 << 20) / BLOCK);
+	assert_int_equal(limits[4] & 1, 0); /* WSNZ: 0 blocks are all that follow, within the same limit */
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, fixture_finish)
@@ -323,6 +338,7 @@ int main(void)
 		TEST(test_damaged_ring_is_a_failure),
 		TEST(test_unreadable_command_is_answered),
 		TEST(test_unknown_opcode),
+		TEST(test_write_same_has_a_limit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

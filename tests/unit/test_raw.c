@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The same tests in a directory of a filesystem with O_DIRECT and on tmpfs, which has neither it nor FALLOC_FL_ZERO_RANGE. */
 #include "image_fixture.h"
+#include "raw.h"
 
 const struct lunkit_handler *raw_handler_entry(void);
 
@@ -357,6 +358,20 @@ static void direct_io_is_used_where_there_is_some(void **state)
 	image_close(image);
 }
 
+/* As raw describes them; there are none to open here. */
+static void devices_are_zeroed_in_bounded_time(void **state)
+{
+	(void)state;
+	struct raw device = { .size = (uint64_t)1 << 40, .block_size = 512, .is_block = true }, file = device;
+	struct lunkit_limits limits = { 0 };
+	raw_handler_entry()->limits(&device, &limits);
+	assert_int_equal(limits.max_write_zeroes, 32 << 20);
+	file.is_block = false;
+	limits = (struct lunkit_limits){ 0 };
+	raw_handler_entry()->limits(&file, &limits);
+	assert_int_equal(limits.max_write_zeroes, 0);
+}
+
 #define ON(where, name)                                                                                                                    \
 	{                                                                                                                                  \
 #name " (" #where ")", name, setup_##where, teardown, NULL                                                                 \
@@ -375,6 +390,7 @@ int main(void)
 		BOTH(a_character_device_is_refused),
 		BOTH(an_image_in_use_can_be_looked_at_only),
 		BOTH(direct_io_is_used_where_there_is_some),
+		cmocka_unit_test(devices_are_zeroed_in_bounded_time),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
