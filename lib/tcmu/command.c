@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/log.h"
 #include "tcmu/slot.h"
 
@@ -49,6 +50,25 @@ static void count_request(struct lun_statistics *statistics, const struct lunkit
 	}
 }
 
+/*
+ * How many bytes the kernel shall copy to the initiator. It takes a length of 0 as "the whole buffer", whose pages hold what other commands left in them; so a command
+ * that gives nothing, but was given a buffer, gives one byte of zero. With sense, no length means no data. The direction is not known here, and does not matter: a
+ * data-out buffer is done with. A WRITE's is left alone all the same, since touching its first line costs the data path a cache miss.
+ */
+static uint32_t data_in_length(const struct slot *slot)
+{
+	const struct scsi_command *command = &slot->command;
+	if (command->status == SCSI_CHECK_CONDITION || !slot->has_buffer)
+		return 0;
+	if (command->status == SCSI_GOOD && command->data_in_length)
+		return (uint32_t)MIN(command->data_in_length, (uint64_t)UINT32_MAX);
+	bool is_write = (command->cdb[0] & 0x1f) == 0x0a && command->blocks && command->status == SCSI_GOOD;
+	if (is_write)
+		return 0;
+	*(uint8_t *)slot->iov[0].iov_base = 0;
+	return 1;
+}
+
 static void slot_finish(struct slot *slot)
 {
 	struct lun *lun = slot->lun;
@@ -66,10 +86,8 @@ static void slot_finish(struct slot *slot)
 		lun->statistics.aborted++;
 	else if (command->status != SCSI_GOOD)
 		lun->statistics.errors++;
-	/* The kernel takes a length of 0 as "all of it", and copies no data for an error without a length. */
-	bool has_length = command->status == SCSI_GOOD && command->data_in_length;
-	uint32_t length = command->data_in_length < UINT32_MAX ? (uint32_t)command->data_in_length : UINT32_MAX;
-	mailbox_complete(&lun->mailbox, slot->id, (uint8_t)command->status, command->sense, command->sense_length, has_length, length);
+	uint32_t length = data_in_length(slot);
+	mailbox_complete(&lun->mailbox, slot->id, (uint8_t)command->status, command->sense, command->sense_length, length > 0, length);
 	lun->statistics.in_flight--;
 	slot_give(&lun->slots, slot);
 }
@@ -182,12 +200,14 @@ void slot_start(struct slot *slot, bool parsed)
 		command->device = &lun->device;
 		command->iov_count = 0;
 		command->cdb_length = 0;
+		slot->has_buffer = false;
 		command->scratch = NULL;
 		scsi_command_fail(command, SCSI_CHECK_CONDITION, KEY_HARDWARE_ERROR, CODE_INTERNAL_TARGET_FAILURE);
 		run(slot, SCSI_DONE);
 		return;
 	}
 	command->iov_count = lun->entry.iov_count;
+	slot->has_buffer = lun->entry.iov_count > 0;
 	command->cdb_length = lun->entry.cdb_length;
 	memcpy(command->cdb, lun->entry.cdb, lun->entry.cdb_length);
 	run(slot, scsi_command_start(&lun->device, command));

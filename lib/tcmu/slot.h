@@ -33,7 +33,8 @@ struct slot {
 	bool ready;   /* the answer came */
 	bool aborted; /* a task management function named it: no further step */
 	bool locked;
-	int result; /* the answer, while ready or RUNNABLE */
+	bool has_buffer; /* the entry came with memory */
+	int result;	 /* the answer, while ready or RUNNABLE */
 	struct list node;
 	struct image_lock lock;
 	struct scsi_command command;

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/byteorder.h"
+#include "base/checked.h"
 #include "lun_fixture.h"
 
 /* ---- commands with more than one step ---- */
@@ -170,6 +171,41 @@ static void test_short_data_in(void **state)
 	assert_int_equal(data[36], 0xee);
 }
 
+/* The data area's pages keep what passed through them: none of it may reach an initiator whose command gives no data. */
+static void test_nothing_stale_in_a_buffer_that_stays_empty(void **state)
+{
+	(void)state;
+	fixture_start(&(struct standin_config){ 0 }, 0, DISK_AT_ONCE);
+	answer_queries_at_once();
+	static const struct {
+		uint8_t cdb[16], length;
+	} cases[] = {
+		{ { 0x00 }, 6 },		       /* TEST UNIT READY */
+		{ { 0x12 }, 6 },		       /* INQUIRY, allocation length 0 */
+		{ { 0x1a, 0, 0x3f }, 6 },	       /* MODE SENSE, the same */
+		{ { 0x28 }, 10 },		       /* READ of no blocks */
+		{ { 0x2a }, 10 },		       /* WRITE of no blocks */
+		{ { 0x35 }, 10 },		       /* SYNCHRONIZE CACHE */
+		{ { 0x2f, [8] = 1 }, 10 },	       /* VERIFY without a comparison */
+		{ { 0x28, [2] = 0x7f, [8] = 1 }, 10 }, /* READ behind the end */
+	};
+	static char secret[8 * BLOCK];
+	memset(secret, 'S', sizeof(secret));
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct standin_command write = { 0 }, command = { 0 };
+		uint8_t data[8 * BLOCK];
+		memset(data, 0xee, sizeof(data));
+		standin_write16(&write, 0, 8, BLOCK, secret, false);
+		fixture_submit(&write);
+		fixture_settle();
+		assert_int_equal(write.status, 0);
+		fixture_submit_cdb(&command, cases[i].cdb, cases[i].length, STANDIN_IN, data, sizeof(data));
+		fixture_settle();
+		assert_null(memchr(data, 'S', sizeof(data)));
+		assert_true(command.data_in_length <= 1);
+	}
+}
+
 static void test_io_error_becomes_sense(void **state)
 {
 	(void)state;
@@ -256,6 +292,7 @@ int main(void)
 		TEST(test_compare_and_write_among_holders_of_scratch),
 		TEST(test_more_scratch_than_there_is),
 		TEST(test_short_data_in),
+		TEST(test_nothing_stale_in_a_buffer_that_stays_empty),
 		TEST(test_io_error_becomes_sense),
 		TEST(test_queries),
 		TEST(test_query_answered_at_once),
