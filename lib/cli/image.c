@@ -81,7 +81,9 @@ static void print_info(struct json_object *info)
 	{
 		char size[FORMAT_MAX], label[128];
 		const char *text = json_object_get_string(value);
-		snprintf(label, sizeof(label), "%s:", key);
+		char *printable_key = format_printable(key);
+		snprintf(label, sizeof(label), "%s:", printable_key ? printable_key : "?");
+		free(printable_key);
 		for (char *at = label; *at; at++)
 			if (*at == '-')
 				*at = ' ';

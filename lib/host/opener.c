@@ -147,6 +147,12 @@ static int claim_device(const char *path, int mode, int *fd, struct lunkit_error
 	return 0;
 }
 
+/* A worker that makes an image has no business with a file that was there before. */
+static bool was_created(const struct opener_policy *policy)
+{
+	return policy->ret_created && *policy->ret_created;
+}
+
 /* Opens by policy; *ret_flags are those of the request that hold for the fd. */
 static int opener_open(const struct opener_policy *policy, const struct protocol_open *request, int *ret_fd, uint32_t *ret_flags,
 		       struct lunkit_error *err)
@@ -162,6 +168,11 @@ static int opener_open(const struct opener_policy *policy, const struct protocol
 	}
 	if ((flags & ~FILE_KNOWN) || (write && !policy->may_write) || ((flags & FILE_CREATE) && !policy->may_create))
 		return lunkit_error_set(err, EACCES, "cannot open '%s': the image was not opened for that", request->path);
+
+	if (policy->may_create && write && !(flags & FILE_CREATE) && !was_created(policy)) {
+		lunkit_error_set(err, EEXIST, "cannot write '%s': it was there before", request->path);
+		return lunkit_error_hint(err, "choose another name, or remove the file first");
+	}
 
 	/* O_NONBLOCK: a pipe must not hold us up */
 	int mode = (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (flags & FILE_CREATE ? O_CREAT | O_EXCL : 0) |
@@ -202,7 +213,7 @@ static int opener_open(const struct opener_policy *policy, const struct protocol
 
 static int opener_remove(const struct opener_policy *policy, const struct protocol_open *request, struct lunkit_error *err)
 {
-	if (!policy->path || strcmp(request->path, policy->path) != 0 || !policy->may_create)
+	if (!policy->path || strcmp(request->path, policy->path) != 0 || !policy->may_create || !was_created(policy))
 		return lunkit_error_set(err, EACCES, "cannot remove '%s': it was not made by this worker", request->path);
 	if (unlink(request->path) < 0)
 		return lunkit_error_set(err, errno, "cannot remove '%s': %s", request->path, strerror(errno));

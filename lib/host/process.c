@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -196,6 +197,11 @@ int worker_wait(struct worker_process *process, int timeout_ms, int *ret_status)
 	return 0;
 }
 
+static bool is_answered_by_ready(uint32_t type)
+{
+	return type == PROTOCOL_START_LUN || type == PROTOCOL_START_IMAGE || type == PROTOCOL_CREATE;
+}
+
 int worker_call(struct worker_process *process, const struct opener_policy *policy, const struct protocol_packet *request,
 		struct protocol_packet *reply, void (*progress)(void *argument, uint64_t done, uint64_t total), void *argument,
 		struct lunkit_error *err)
@@ -222,15 +228,21 @@ int worker_call(struct worker_process *process, const struct opener_policy *poli
 			if (progress)
 				progress(argument, reply->message.progress.done, reply->message.progress.total);
 			continue;
-		case PROTOCOL_READY:
-			return 0;
+		case PROTOCOL_READY: /* the answer to a START only: to another request its bytes would be taken for a REPLY's */
+			if (is_answered_by_ready(request->message.type))
+				return 0;
+			protocol_close_fds(reply);
+			continue;
 		case PROTOCOL_REPLY:
 			if (reply->message.id != request->message.id)
 				continue;
 			break;
 		case PROTOCOL_FAILED:
+			if (reply->message.result.result >= 0)
+				return lunkit_error_set(err, EPROTO, "the worker process failed and does not say why");
 			break;
 		case PROTOCOL_NOTICE:
+		case PROTOCOL_MODES:
 		case PROTOCOL_ASK:
 		case PROTOCOL_START_LUN:
 		case PROTOCOL_START_IMAGE:
@@ -242,7 +254,6 @@ int worker_call(struct worker_process *process, const struct opener_policy *poli
 		case PROTOCOL_INFO:
 		case PROTOCOL_STATUS:
 		case PROTOCOL_CAPACITY:
-		case PROTOCOL_MODES:
 		case PROTOCOL_DRAIN:
 			protocol_close_fds(reply);
 			continue;

@@ -43,7 +43,7 @@ struct opener_policy {
 	const char *const *directories; /* absolute, ends with NULL; or NULL for none */
 	bool no_siblings;		/* path's own folder holds nothing that the image may read, as is always so for a device's name */
 	bool may_write, may_create;
-	bool *ret_created; /* or NULL: true while a file that was made for the worker has not been removed for it */
+	bool *ret_created; /* with may_create: true while a file that was made for the worker has not been removed for it; only that one is written or removed */
 };
 /* Answers an OPEN or REMOVE message on the worker's socket. Returns what protocol_send() did. */
 int opener_answer(const struct opener_policy *policy, int socket, const struct protocol_packet *request);

@@ -44,5 +44,6 @@ int main(int argc, char **argv)
 	if (!handlers || optind != argc || getsockopt(SOCKET_FD, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type != SOCK_SEQPACKET)
 		return usage(stderr, 2);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a file that grows beyond the limit is an error of that request */
 	return session_run(SOCKET_FD, handlers);
 }

@@ -101,8 +101,11 @@ static void test_only_what_was_allowed(void **state)
 	policy.may_write = true;
 	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_CREATE), -EACCES);
 	assert_int_equal(access(path, F_OK), -1);
+	bool created = false;
 	policy.may_create = true;
+	policy.ret_created = &created;
 	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_CREATE), 0);
+	assert_true(created);
 	protocol_close_fds(&answer);
 	struct stat status;
 	assert_int_equal(stat(path, &status), 0);
@@ -116,6 +119,21 @@ static void test_only_what_was_allowed(void **state)
 	assert_int_equal(ask(PROTOCOL_REMOVE, &policy, "/etc/passwd", 0), -EACCES);
 	assert_int_equal(ask(PROTOCOL_REMOVE, &policy, path, 0), 0);
 	assert_int_equal(access(path, F_OK), -1);
+}
+
+static void test_creating_leaves_alone_what_was_there(void **state)
+{
+	(void)state;
+	char path[PATH_MAX];
+	bool created = false;
+	strcpy(path, in_folder("disk"));
+	make_file(path);
+	struct opener_policy policy = { .path = path, .may_write = true, .may_create = true, .ret_created = &created };
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_CREATE | LUNKIT_FILE_WRITE), -EEXIST);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_WRITE), -EEXIST);
+	assert_int_equal(ask(PROTOCOL_REMOVE, &policy, path, 0), -EACCES);
+	assert_int_equal(access(path, F_OK), 0);
+	assert_false(created);
 }
 
 static void test_refuses_what_is_no_image(void **state)
@@ -201,6 +219,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_only_the_named_path),
 		TEST(test_only_what_was_allowed),
+		TEST(test_creating_leaves_alone_what_was_there),
 		TEST(test_refuses_what_is_no_image),
 		TEST(test_a_link_that_appears_is_refused),
 		TEST(test_a_link_below_dev_is_followed),

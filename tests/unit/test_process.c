@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -105,6 +106,43 @@ static void test_a_call_to_a_worker_that_dies(void **state)
 	unlink(program);
 }
 
+/* What a worker says that has nothing to do with what it was asked. */
+static int call_with_answer(uint32_t asked, const struct protocol_packet *answer)
+{
+	int sockets[2];
+	static struct protocol_packet request, reply;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets), 0);
+	struct worker_process process = { .socket = sockets[0], .pidfd = -1 };
+	struct opener_policy policy = { 0 };
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	request.message.type = asked;
+	request.message.id = 7;
+	assert_int_equal(protocol_send(sockets[1], answer), 0);
+	shutdown(sockets[1], SHUT_WR);
+	int r = worker_call(&process, &policy, &request, &reply, NULL, NULL, &err);
+	assert_true(r >= 0 || err.message[0]);
+	close(sockets[0]);
+	close(sockets[1]);
+	return r;
+}
+
+static void test_answers_that_make_no_sense(void **state)
+{
+	(void)state;
+	static struct protocol_packet ready, failed;
+	ready.message.type = PROTOCOL_READY;
+	assert_int_equal(call_with_answer(PROTOCOL_START_IMAGE, &ready), 0);
+	assert_int_equal(call_with_answer(PROTOCOL_CREATE, &ready), 0);
+	assert_int_equal(call_with_answer(PROTOCOL_INFO, &ready), -EPIPE); /* not taken for the reply */
+	failed.message.type = PROTOCOL_FAILED;
+	assert_int_equal(call_with_answer(PROTOCOL_CREATE, &failed), -EPROTO); /* failed with success */
+	failed.message.result.result = 1;
+	assert_int_equal(call_with_answer(PROTOCOL_CREATE, &failed), -EPROTO);
+	failed.message.result.result = -ENOSPC;
+	snprintf(failed.message.result.error.message, sizeof(failed.message.result.error.message), "full");
+	assert_int_equal(call_with_answer(PROTOCOL_CREATE, &failed), -ENOSPC);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -112,6 +150,7 @@ int main(void)
 		cmocka_unit_test(test_what_the_worker_inherits),
 		cmocka_unit_test(test_a_worker_that_hangs_is_killed),
 		cmocka_unit_test(test_a_call_to_a_worker_that_dies),
+		cmocka_unit_test(test_answers_that_make_no_sense),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
