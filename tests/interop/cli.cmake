@@ -7,5 +7,6 @@ add_test(NAME interop.cli COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/interop/cli.sh" $
 # What lunkit asks lunkitd and shows of its answers.
 add_test(NAME interop.cli_bus COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/interop/cli_bus.sh" $<TARGET_FILE:lunkit> $<TARGET_FILE:fake_lunkitd>)
 # Help, completion and manual pages name the same verbs and options; the examples in the pages work.
-add_test(NAME interop.cli_pages COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/interop/cli_pages.sh" $<TARGET_FILE:lunkit> "${CMAKE_SOURCE_DIR}")
+add_test(NAME interop.cli_pages COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/interop/cli_pages.sh" $<TARGET_FILE:lunkit> "${CMAKE_SOURCE_DIR}"
+	"${CMAKE_BINARY_DIR}")
 set_tests_properties(interop.cli interop.cli_bus interop.cli_pages PROPERTIES TIMEOUT 300 LABELS interop SKIP_RETURN_CODE 77)

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# cli_pages.sh LUNKIT SOURCES : what is written about the command line is what there is.
+# cli_pages.sh LUNKIT SOURCES BUILD : what is written about the command line is what there is.
 set -u
-lunkit=$1 sources=$2
+lunkit=$1 sources=$2 build=$3
 here=$(dirname "${BASH_SOURCE[0]}")
 type mandoc >/dev/null 2>&1 || exit 77
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/lunkit-pages-XXXXXX")
@@ -17,7 +17,11 @@ for page in "$sources"/lib/*/*.[1-8] "$sources"/handlers/*/*.[1-8]; do
     expect_status 0
 done
 
-page=$(mandoc -T ascii "$sources/lib/cli/lunkit.1" | col -b)
+# page_text PAGE : as a reader sees it, without overstriking
+page_text() {
+    mandoc -T ascii "$1" | sed 's/.\x08//g'
+}
+page=$(page_text "$sources/lib/cli/lunkit.1")
 options_of() {
     grep -oE -- '--[a-z][a-z-]+' | sort -u
 }
@@ -60,15 +64,19 @@ while read -r line; do
     for option in $(options_of <<<"${BASH_REMATCH[2]%%|*}"); do
         expect "'$line' uses $option" grep -qx -- "$option" <<<"$known"
     done
-done < <({ cat "$sources/README.md"; for file in "$sources"/lib/*/*.[1-8] "$sources"/handlers/*/*.[1-8]; do mandoc -T ascii "$file" | col -b; done; } |
+done < <({ cat "$sources/README.md"; for file in "$sources"/lib/*/*.[1-8] "$sources"/handlers/*/*.[1-8]; do page_text "$file"; done; } |
     grep -E '^ *[#$]? ?(sudo )?lunkit [a-z]')
 
 # the example of lunkit-handler(7) is a handler
 if type cc >/dev/null 2>&1; then
-    mkdir "$scratch/lunkit" "$scratch/handlers"
-    cp "$sources/lib/image/handler.h" "$scratch/lunkit/"
+    # out of the tree, from what is installed and nothing else
+    mkdir "$scratch/handlers"
+    DESTDIR=$scratch/stage run cmake --install "$build" --component development
+    expect_status 0
+    header=$(find "$scratch/stage" -path '*/include/lunkit/handler.h')
+    expect "the installation holds the header of handlers, and of our headers only that one" test "$(find "$scratch/stage" -name '*.h')" = "$header" -a -n "$header"
     sed -n '/^\.Bd -literal$/,/^\.Ed/p' "$sources/lib/image/lunkit-handler.7" | sed '1d;$d' >"$scratch/zero.c"
-    succeeds cc -std=gnu17 -Wall -Wextra -Werror -I"$scratch" -shared -fPIC -o "$scratch/handlers/zero.so" "$scratch/zero.c"
+    succeeds cc -std=gnu17 -Wall -Wextra -Werror -I"$(dirname "$(dirname "$header")")" -shared -fPIC -o "$scratch/handlers/zero.so" "$scratch/zero.c"
     LUNKIT_HANDLERS=$scratch/handlers run "$lunkit" info 'zero:x;read-only=yes' --json
     expect_status 0
     expect_json '.kind == "zero" and ."virtual-size" == 1073741824'
