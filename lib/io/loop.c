@@ -61,7 +61,7 @@ static int restrict_and_enable(struct io_uring *ring)
 	return r < 0 ? r : ring_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 }
 
-/* Asks for the best that the kernel has, older and older. */
+/* Asks for the best that the kernel has, older and older. A ring that was to be restricted is, or there is none. */
 static int ring_new(struct io_uring *ring, unsigned depth, bool restrict_ops)
 {
 	static const unsigned modes[] = {
@@ -71,11 +71,9 @@ static int ring_new(struct io_uring *ring, unsigned depth, bool restrict_ops)
 		0,
 	};
 	int r = -EINVAL;
-	for (size_t i = 0; i < 2 * ARRAY_SIZE(modes) && r == -EINVAL; i++) {
-		bool restricted = restrict_ops && i < ARRAY_SIZE(modes);
+	for (size_t i = 0; i < ARRAY_SIZE(modes) && r == -EINVAL; i++) {
 		struct io_uring_params params = {
-			.flags = modes[i % ARRAY_SIZE(modes)] | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE |
-				 (restricted ? IORING_SETUP_R_DISABLED : 0),
+			.flags = modes[i] | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE | (restrict_ops ? IORING_SETUP_R_DISABLED : 0),
 			.cq_entries = depth * COMPLETIONS_PER_ENTRY,
 		};
 		r = io_uring_queue_init_params(depth, ring, &params);
@@ -83,14 +81,14 @@ static int ring_new(struct io_uring *ring, unsigned depth, bool restrict_ops)
 			continue;
 		/* Saves a file lookup a call; an old kernel can't, and that is all right. Must come before the restrictions. */
 		io_uring_register_ring_fd(ring);
-		if (restricted) {
+		if (restrict_ops) {
 			r = restrict_and_enable(ring);
 			if (r < 0)
 				io_uring_queue_exit(ring);
-		} else if (restrict_ops && r == 0) {
-			log_warning("this kernel cannot restrict io_uring to the operations that are used");
 		}
 	}
+	if (r == -EINVAL && restrict_ops)
+		return -EOPNOTSUPP;
 	return r < 0 ? r : 0;
 }
 

@@ -31,11 +31,11 @@ struct loop_op {
 
 struct loop_config {
 	unsigned depth;	      /* submission queue entries: about the largest number of I/Os in flight, rounded up by the kernel */
-	bool restrict_ops;    /* limit the ring to the operations below (io_uring restrictions), where the kernel can */
+	bool restrict_ops;    /* limit the ring to the operations below (io_uring restrictions; Linux 5.10) */
 	uint64_t poll_max_ns; /* longest time that the loop spins for new work before it sleeps; 0 never spins */
 };
 
-/* -ENOSYS or -EPERM where io_uring is missing or forbidden, -ENOMEM. */
+/* -ENOSYS or -EPERM where io_uring is missing or forbidden, -EOPNOTSUPP where the kernel can't restrict it and is asked to, -ENOMEM. */
 int loop_new(const struct loop_config *config, struct loop **ret);
 /* No operation may be in flight. Takes NULL. */
 void loop_free(struct loop *loop);

@@ -404,7 +404,11 @@ static int session_start(struct session *session, struct lunkit_error *err)
 		r = loop_new(&loop_config, &session->host.loop);
 		if (r < 0) {
 			lunkit_error_set(err, r, "cannot make an io_uring: %s", strerror(-r));
-			lunkit_error_hint(err, "check: sysctl kernel.io_uring_disabled (it has to be 0, or 1 for root)");
+			if (r == -EOPNOTSUPP)
+				lunkit_error_hint(err,
+						  "this kernel can't limit a worker's io_uring to what it needs: Linux 5.10 or later can");
+			else
+				lunkit_error_hint(err, "check: sysctl kernel.io_uring_disabled (it has to be 0, or 1 for root)");
 		}
 	}
 	if (r == 0 && is_lun)
