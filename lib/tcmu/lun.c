@@ -54,7 +54,7 @@ static void fail(struct lun *lun, int result)
 static bool fetch(struct lun *lun)
 {
 	unsigned count = 0;
-	while (lun->slots.free && count < FETCH_BATCH) {
+	while (lun->slots.free && !lun->flushing && count < FETCH_BATCH) {
 		struct slot *slot = lun->slots.free;
 		enum mailbox_entry_kind kind;
 		int r = mailbox_fetch(&lun->mailbox, &lun->entry, slot->iov, lun->iov_capacity, &kind);
@@ -120,7 +120,8 @@ static void publish(struct lun *lun)
 
 static void check_stopped(struct lun *lun)
 {
-	if (!lun->stopping || !lun->stop_op || lun->statistics.in_flight || lun->notify_armed || (lun->doorbell_due && !lun->failed))
+	if (!lun->stopping || !lun->stop_op || lun->statistics.in_flight || lun->flushing || lun->notify_armed ||
+	    (lun->doorbell_due && !lun->failed))
 		return;
 	loop_set_poller(lun->loop, NULL);
 	loop_defer(lun->loop, lun->stop_op, 0);
@@ -149,7 +150,7 @@ static bool before_wait(void *argument)
 	struct lun *lun = argument;
 	if (lun->doorbell_due && !lun->failed)
 		return true;
-	return !lun->stopping && !lun->failed && lun->slots.free && mailbox_pending(&lun->mailbox);
+	return !lun->stopping && !lun->failed && lun->slots.free && !lun->flushing && mailbox_pending(&lun->mailbox);
 }
 
 static void notified(struct loop_op *op, int result)
@@ -249,11 +250,18 @@ int lun_new(const struct lun_config *config, struct lun **ret, struct lunkit_err
 	if (r == 0)
 		r = device_init(lun, config, err);
 	if (r == 0) {
+		lun->flush = malloc(image_request_size(lun->image));
+		if (lun->flush)
+			image_request_init(lun->image, lun->flush);
+		r = lun->flush ? 0 : lunkit_error_set(err, ENOMEM, "no memory for a LUN");
+	}
+	if (r == 0) {
 		r = slot_pool_init(lun, config->slots ? MIN(config->slots, SLOTS_MAX) : SLOTS_DEFAULT);
 		if (r < 0)
 			lunkit_error_set(err, r, "no memory for the LUN's commands");
 	}
 	if (r < 0) {
+		free(lun->flush);
 		free(lun);
 		return r;
 	}
@@ -267,6 +275,7 @@ void lun_free(struct lun *lun)
 		return;
 	slot_pool_destroy(&lun->slots);
 	scratch_destroy(&lun->scratch);
+	free(lun->flush);
 	free(lun);
 }
 

@@ -71,9 +71,11 @@ struct lun {
 	struct mailbox_entry entry; /* of the fetch under way */
 
 	bool started, stopping, failed, doorbell_due;
+	bool flushing;	      /* lun.flush is at the image: nothing is fetched until it is back */
 	bool unreadable_said; /* one log line is enough */
 	bool notify_armed;
 	struct loop_op notify;
+	struct image_request *flush; /* of a reset that switches the write cache off */
 	struct loop_op *stop_op;
 	void (*on_failure)(void *argument, int result);
 	void *on_failure_argument;

@@ -13,18 +13,50 @@
  * reported by the kernel itself (target_dev_ua_allocate), before a command gets to the ring: a second one from here would hit one
  * initiator by chance, so there is none.
  */
+#include <string.h>
+
 #include "base/log.h"
 #include "tcmu/slot.h"
 
 #define __LINUX_UIO_H
 #include <linux/target_core_user.h>
 
+static void reset_flushed(struct image_request *request, int result)
+{
+	struct lun *lun = request->user;
+	lun->flushing = false;
+	if (result == 0)
+		return;
+	log_error("a reset switches the write cache off, but it can't be flushed: %s. It stays on, so that initiators go on asking for "
+		  "flushes",
+		  strerror(-result));
+	lun->device.write_cache = true;
+}
+
+/*
+ * As MODE SELECT does: when initiators can see that the write cache is off, what was in it is durable. Writes that are under way see it off and flush by themselves
+ * when they are done (scsi_written()); what was done before is flushed here, and no command is fetched meanwhile.
+ */
+static void flush_cache(struct lun *lun)
+{
+	lun->flushing = true;
+	lun->flush->request.op = LUNKIT_FLUSH;
+	lun->flush->done = reset_flushed;
+	lun->flush->user = lun;
+	lun->statistics.flushes++;
+	image_submit(lun->image, lun->flush);
+}
+
 static void reset_modes(struct lun *lun)
 {
-	lun->device.stopped = false;
-	lun->device.descriptor_sense = false;
-	lun->device.software_write_protect = false;
-	lun->device.write_cache = lun->device.write_cache_reset;
+	struct scsi_device *device = &lun->device;
+	bool cache_off = device->write_cache && !device->write_cache_reset;
+	device->stopped = false;
+	device->descriptor_sense = false;
+	device->software_write_protect = false;
+	device->write_cache = device->write_cache_reset;
+	if (cache_off)
+		flush_cache(lun);
 }
 
 void lun_task_management(struct lun *lun, const struct mailbox_entry *entry)
