@@ -57,7 +57,7 @@ struct open_task {
 	struct channel *channel;
 	int socket, result;
 	char *path;
-	const char **directories; /* ends with NULL */
+	const char **directories; /* ends with NULL; or NULL: nothing besides path */
 	bool may_write;
 	struct protocol_packet request;
 };
@@ -174,7 +174,12 @@ static void handle_reply(struct channel *channel, const struct protocol_message 
 static void open_work(struct task *task)
 {
 	struct open_task *open = (struct open_task *)task;
-	struct opener_policy policy = { .path = open->path, .directories = open->directories, .may_write = open->may_write };
+	struct opener_policy policy = {
+		.path = open->path,
+		.directories = open->directories,
+		.no_siblings = !open->directories,
+		.may_write = open->may_write,
+	};
 	open->result = opener_answer(&policy, open->socket, &open->request);
 }
 
@@ -207,11 +212,13 @@ static void handle_open(struct channel *channel, const struct protocol_packet *p
 	open->path = channel->path ? strdup(channel->path) : NULL;
 	open->may_write = channel->config.may_write;
 	const struct names *directories = channel->config.directories;
-	open->directories = calloc((directories ? directories->count : 0) + 1, sizeof(*open->directories));
-	if (!open->directories)
-		abort();
-	for (size_t i = 0; directories && i < directories->count; i++)
-		open->directories[i] = directories->items[i];
+	if (directories) {
+		open->directories = calloc(directories->count + 1, sizeof(*open->directories));
+		if (!open->directories)
+			abort();
+		for (size_t i = 0; i < directories->count; i++)
+			open->directories[i] = directories->items[i];
+	}
 	open->request = *packet;
 	open->request.fd_count = 0;
 	open->socket = fcntl(channel->process.socket, F_DUPFD_CLOEXEC, 16);
@@ -270,8 +277,11 @@ static void handle(struct channel *channel, const struct protocol_packet *packet
 	case PROTOCOL_REPLY:
 		handle_reply(channel, message);
 		return;
-	case PROTOCOL_PROGRESS:
 	case PROTOCOL_MODES:
+		if (channel->config.modes)
+			channel->config.modes(channel->config.argument, message->modes.modes);
+		return;
+	case PROTOCOL_PROGRESS:
 		return;
 	case PROTOCOL_NOTICE:
 		if (++channel->notices > NOTICES_MAX)

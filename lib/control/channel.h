@@ -20,10 +20,11 @@ struct channel_config {
 	sd_event *event;
 	struct tasks *tasks; /* for opening files */
 	const struct worker_config *worker;
-	const char *runtime_directory;	 /* for its lease */
-	const char *label;		 /* for log lines */
-	const char *path;		 /* the one that it may open, or NULL */
-	const struct names *directories; /* where it may read as well (backing files); stays valid */
+	const char *runtime_directory; /* for its lease */
+	const char *label;	       /* for log lines */
+	const char *path;	       /* the one that it may open, or NULL */
+	/* For a kind whose images lie on others: where it may read as well, besides the image's own folder. NULL: only path. Stays valid. */
+	const struct names *directories;
 	bool may_write;
 	unsigned *count; /* of live processes: counted up and down */
 
@@ -32,6 +33,7 @@ struct channel_config {
 	/* Its questions; answer each with channel_answer(). NULL: it may ask none. */
 	void (*ask)(void *argument, uint32_t id, const struct protocol_query *query);
 	void (*notice)(void *argument, const char *text); /* or NULL */
+	void (*modes)(void *argument, uint32_t modes);	  /* what initiators have set, for the LUN's next worker; or NULL */
 	/* The process is gone: the last call. failure: why, as far as it is known; code 0 after a drain that went well. */
 	void (*ended)(void *argument, const struct lunkit_error *failure);
 	void *argument;

@@ -71,7 +71,7 @@ static const char *json_text(struct json_object *json, const char *key, const ch
 }
 
 /* "a raw image: PATH[;key=value…]" with the options of open; what targetcli shows. */
-static char *compose(const char *kind, const char *text)
+static char *compose(const char *kind, const char *text, bool *ret_children)
 {
 	char *ret = NULL, options[1024] = "";
 	size_t used = 0;
@@ -80,6 +80,8 @@ static char *compose(const char *kind, const char *text)
 		json_object_put(json);
 		return NULL;
 	}
+	*ret_children = json_object_object_get_ex(json, "children", &array) && json_object_is_type(array, json_type_array) &&
+			json_object_array_length(array) > 0;
 	if (json_object_object_get_ex(json, "options", &array) && json_object_is_type(array, json_type_array))
 		for (size_t i = 0; i < json_object_array_length(array) && used < sizeof(options); i++) {
 			struct json_object *option = json_object_array_get_idx(array, i), *open;
@@ -102,7 +104,9 @@ static void description_done(void *argument, const struct protocol_result *reply
 	struct description *description = argument;
 	struct control *control = description->control;
 	struct target_handler *handler = &control->handlers.items[description->index];
-	char *text = reply && reply->result == 0 && reply->text_length ? compose(handler->kind, reply->text) : NULL;
+	char *text = reply && reply->result == 0 && reply->text_length
+			     ? compose(handler->kind, reply->text, &control->handlers.children[description->index])
+			     : NULL;
 	if (text) {
 		free((char *)handler->description);
 		handler->description = text;
@@ -155,6 +159,15 @@ static void describe(struct control *control, size_t index)
 	channel_call(description->channel, &packet, DESCRIBE_SECONDS, description_done, description);
 }
 
+const struct names *handlers_backing(const struct control *control, const char *kind)
+{
+	const struct handlers *handlers = &control->handlers;
+	for (size_t i = 0; i < handlers->count; i++)
+		if (strcmp(handlers->items[i].kind, kind) == 0 && handlers->children[i])
+			return &control->settings->backing;
+	return NULL;
+}
+
 static int none_known(sd_event_source *source, void *userdata)
 {
 	struct control *control = userdata;
@@ -176,6 +189,7 @@ int handlers_start(struct control *control, struct lunkit_error *err)
 	}
 	struct handlers *handlers = &control->handlers;
 	handlers->items = control_alloc(kinds.count * sizeof(*handlers->items));
+	handlers->children = control_alloc(kinds.count * sizeof(*handlers->children));
 	handlers->count = kinds.count;
 	for (size_t i = 0; i < kinds.count; i++) {
 		char text[64];

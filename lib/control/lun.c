@@ -415,6 +415,12 @@ static void lun_worker_notice(void *argument, const char *text)
 	log_warning("%s: %s", lun->backstore.name, lun->notice);
 }
 
+static void lun_worker_modes(void *argument, uint32_t modes)
+{
+	struct lun *lun = argument;
+	lun->modes = modes;
+}
+
 static void lun_worker_ask(void *argument, uint32_t id, const struct protocol_query *query)
 {
 	lun_query(argument, id, query);
@@ -435,6 +441,7 @@ static void fill_start(const struct lun *lun, struct protocol_packet *packet)
 	start->ring_word = 4;
 	start->flags = (lun->reference.read_only ? PROTOCOL_READ_ONLY : 0) | (lun->write_cache ? PROTOCOL_WRITE_CACHE : 0);
 	start->cache = lun->reference.cache;
+	start->modes = lun->modes;
 	start->block_size = lun->block_size;
 	start->max_transfer_blocks = lun->max_sectors;
 	start->uid = lun->control->settings->uid;
@@ -452,12 +459,13 @@ void lun_start_worker(struct lun *lun)
 		.runtime_directory = control->settings->runtime_directory,
 		.label = lun->backstore.name,
 		.path = reference_is_path(&lun->reference) ? lun->reference.name : NULL,
-		.directories = &control->settings->allow,
+		.directories = handlers_backing(control, lun->reference.kind),
 		.may_write = !lun->reference.read_only,
 		.count = &control->live_workers,
 		.ready = lun_worker_ready,
 		.ask = lun_worker_ask,
 		.notice = lun_worker_notice,
+		.modes = lun_worker_modes,
 		.ended = lun_worker_ended,
 		.argument = lun,
 	};

@@ -48,6 +48,7 @@ struct lun {
 	uint64_t size;	     /* what the kernel and initiators have */
 	uint64_t image_size; /* what the worker said last */
 	uint32_t block_size, max_sectors;
+	uint32_t modes; /* what initiators have set with MODE SELECT, as the worker says it: the next one starts with it */
 	bool write_cache, read_only, persistent;
 	bool visible; /* told to the outside */
 	char serial[BACKSTORE_SERIAL_MAX];

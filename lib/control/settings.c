@@ -19,11 +19,20 @@ struct parsing {
 	const char *path;
 };
 
-enum setting { SETTING_HANDLERS, SETTING_WORKER_USER, SETTING_ALLOW, SETTING_CACHE, SETTING_COMMAND_TIMEOUT, SETTING_LOG, SETTING_UNKNOWN };
+enum setting {
+	SETTING_HANDLERS,
+	SETTING_WORKER_USER,
+	SETTING_ALLOW,
+	SETTING_BACKING,
+	SETTING_CACHE,
+	SETTING_COMMAND_TIMEOUT,
+	SETTING_LOG,
+	SETTING_UNKNOWN
+};
 
 static enum setting setting_classify(const char *key)
 {
-	static const char *const keys[] = { "handlers", "worker-user", "allow", "cache", "command-timeout", "log" };
+	static const char *const keys[] = { "handlers", "worker-user", "allow", "backing", "cache", "command-timeout", "log" };
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		if (strcmp(keys[i], key) == 0)
 			return (enum setting)i;
@@ -44,6 +53,14 @@ static bool set_absolute(char *ret, size_t size, const char *value)
 	return value[0] == '/' && snprintf(ret, size, "%s", value) < (int)size;
 }
 
+static bool add_directory(struct names *names, const char *value)
+{
+	char *resolved = value[0] == '/' ? realpath(value, NULL) : NULL;
+	bool good = value[0] == '/' && names_add(names, resolved ? resolved : value) == 0;
+	free(resolved);
+	return good;
+}
+
 static bool apply(struct settings *settings, enum setting setting, const char *value)
 {
 	static const char *const caches[] = { "none", "writeback", "writethrough" };
@@ -57,12 +74,10 @@ static bool apply(struct settings *settings, enum setting setting, const char *v
 	case SETTING_WORKER_USER:
 		return value[0] &&
 		       snprintf(settings->worker_user, sizeof(settings->worker_user), "%s", value) < (int)sizeof(settings->worker_user);
-	case SETTING_ALLOW: {
-		char *resolved = value[0] == '/' ? realpath(value, NULL) : NULL;
-		bool good = value[0] == '/' && names_add(&settings->allow, resolved ? resolved : value) == 0;
-		free(resolved);
-		return good;
-	}
+	case SETTING_ALLOW:
+		return add_directory(&settings->allow, value);
+	case SETTING_BACKING:
+		return add_directory(&settings->backing, value);
 	case SETTING_CACHE:
 		word = find_word(value, caches, ARRAY_SIZE(caches));
 		if (word >= 0)
@@ -165,6 +180,7 @@ int settings_load(struct settings *ret, const char *path, struct lunkit_error *e
 void settings_free(struct settings *settings)
 {
 	names_free(&settings->allow);
+	names_free(&settings->backing);
 }
 
 int settings_check_allowed(const struct settings *settings, const struct reference *reference, struct lunkit_error *err)
@@ -176,7 +192,9 @@ int settings_check_allowed(const struct settings *settings, const struct referen
 		size_t length = strlen(folder);
 		while (length && folder[length - 1] == '/')
 			length--;
-		if (strncmp(reference->name, folder, length) == 0 && reference->name[length] == '/')
+		/* A name from targetcli was not resolved: ".." would lead out of the directory again. */
+		if (strncmp(reference->name, folder, length) == 0 && reference->name[length] == '/' &&
+		    !strstr(reference->name + length, "/../"))
 			return 0;
 	}
 	lunkit_error_set(err, EACCES, "lunkitd's configuration does not allow '%s'", reference->name);

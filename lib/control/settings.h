@@ -7,6 +7,7 @@
  *     handlers = DIRECTORY          of handler modules
  *     worker-user = NAME            whom workers become (lunkit, else nobody)
  *     allow = DIRECTORY             images that are paths have to be below one of these; may be given again; none: any path
+ *     backing = DIRECTORY           backing files may lie below it, besides the folder of the image that names them; may be given again
  *     cache = none|writeback|writethrough          of attach, when it is not asked for
  *     command-timeout = SECONDS     after which the kernel fails a command that nobody has answered (the kernel's default: 30)
  *     log = error|warning|info|debug
@@ -25,7 +26,7 @@ struct settings {
 	char worker_user[64];	 /* empty: none was named */
 	uid_t uid;		 /* of workers; resolved by settings_load() */
 	gid_t gid;
-	struct names allow;
+	struct names allow, backing;
 	enum reference_cache cache;
 	unsigned command_timeout; /* 0: the kernel's default */
 	int log_level;		  /* 0: not said */

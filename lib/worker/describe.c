@@ -41,6 +41,10 @@ char *describe_handler(const struct lunkit_handler *handler)
 	json_object_object_add(object, "interface", json_object_new_int((int)handler->interface_version));
 	json_object_object_add(object, "can-create", json_object_new_boolean(handler->create != NULL));
 	json_object_object_add(object, "can-resize", json_object_new_boolean(handler->resize != NULL));
+	struct json_object *children = json_object_new_array();
+	for (const char *const *child = handler->children; child && *child; child++)
+		json_object_array_add(children, json_object_new_string(*child));
+	json_object_object_add(object, "children", children);
 	for (const struct lunkit_option *option = handler->options; option && option->key; option++) {
 		struct json_object *entry = json_object_new_object();
 		add_string(entry, "key", option->key);

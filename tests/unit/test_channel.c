@@ -90,7 +90,16 @@ static int play(const char *role)
 		play_opening("/etc/passwd");
 	if (strcmp(role, "open-wrong") == 0)
 		play_opening("/usr/bin/env");
+	if (strcmp(role, "open-sibling") == 0)
+		play_opening("/etc/group");
 	hear();
+	if (strcmp(role, "modes") == 0) {
+		memset(&packet.message, 0, sizeof(packet.message));
+		packet.message.type = PROTOCOL_MODES;
+		packet.message.modes.modes = 0x5a;
+		protocol_send(SOCKET, &packet);
+		_exit(44);
+	}
 	if (strcmp(role, "dying") == 0)
 		raise(SIGKILL);
 	if (strcmp(role, "garbage") == 0) {
@@ -130,6 +139,7 @@ static struct {
 	unsigned count, readies, replies, asks, unanswered;
 	bool drain_when_ready, call_when_ready, ended;
 	int call_error;
+	uint32_t modes;
 	struct lunkit_error failure;
 } test;
 
@@ -206,6 +216,12 @@ static void on_ask(void *argument, uint32_t id, const struct protocol_query *que
 		channel_answer(test.channel, id, 0, NULL, 0);
 }
 
+static void on_modes(void *argument, uint32_t modes)
+{
+	(void)argument;
+	test.modes = modes;
+}
+
 static void on_ended(void *argument, const struct lunkit_error *failure)
 {
 	(void)argument;
@@ -231,6 +247,7 @@ static void start(const char *role)
 		.count = &test.count,
 		.ready = on_ready,
 		.ask = on_ask,
+		.modes = on_modes,
 		.ended = on_ended,
 	};
 	assert_int_equal(channel_new(&config, &test.channel, NULL), 0);
@@ -322,6 +339,15 @@ static void test_files(void **state)
 	assert_non_null(strstr(test.failure.message, "status 40"));
 	play_out("open-wrong");
 	assert_string_equal(test.failure.message, "the worker ended unexpectedly with status 41");
+	play_out("open-sibling"); /* the image's neighbours are another tenant's */
+	assert_string_equal(test.failure.message, "the worker ended unexpectedly with status 41");
+}
+
+static void test_modes(void **state)
+{
+	(void)state;
+	play_out("modes");
+	assert_int_equal(test.modes, 0x5a);
 }
 
 /* Freed while it lives: its worker is killed and reaped, and nobody is told. */
@@ -341,8 +367,9 @@ int main(int argc, char **argv)
 	if (argc == 3 && strcmp(argv[1], "--handlers") == 0)
 		return play(argv[2]);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good),	cmocka_unit_test(test_failing), cmocka_unit_test(test_dying), cmocka_unit_test(test_silent),
-		cmocka_unit_test(test_hostile), cmocka_unit_test(test_asker),	cmocka_unit_test(test_files), cmocka_unit_test(test_freed),
+		cmocka_unit_test(test_good),   cmocka_unit_test(test_failing), cmocka_unit_test(test_dying),
+		cmocka_unit_test(test_silent), cmocka_unit_test(test_hostile), cmocka_unit_test(test_asker),
+		cmocka_unit_test(test_files),  cmocka_unit_test(test_freed),   cmocka_unit_test(test_modes),
 	};
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -37,14 +37,15 @@ static void test_all(void **state)
 	struct lunkit_error err;
 	setenv("LUNKIT_RUNTIME_DIR", "/tmp/r", 1);
 	unsetenv("LUNKIT_STATE_DIR");
-	assert_int_equal(
-		load("# comment\nhandlers = /usr/lib/h\nworker-user = nobody\nallow = /srv/images/\nallow=/data\ncache = writeback\n"
-		     "command-timeout = 60\nlog = debug\n",
-		     &settings, &err),
-		0);
+	assert_int_equal(load("# comment\nhandlers = /usr/lib/h\nworker-user = nobody\nallow = /srv/images/\nallow=/data\nbacking = "
+			      "/srv/templates\ncache = writeback\n"
+			      "command-timeout = 60\nlog = debug\n",
+			      &settings, &err),
+			 0);
 	assert_string_equal(settings.handlers, "/usr/lib/h");
 	assert_string_equal(settings.worker_user, "nobody");
 	assert_int_equal(settings.allow.count, 2);
+	assert_int_equal(settings.backing.count, 1);
 	assert_int_equal(settings.cache, REFERENCE_CACHE_WRITEBACK);
 	assert_int_equal(settings.command_timeout, 60);
 	assert_int_equal(settings.log_level, LOG_LEVEL_DEBUG);
@@ -55,8 +56,13 @@ static void test_all(void **state)
 		const char *name;
 		int result;
 	} cases[] = {
-		{ "/srv/images/a", 0 },	       { "/srv/images/b/c", 0 },   { "/data/x", 0 },
-		{ "/srv/images2/a", -EACCES }, { "/srv/images", -EACCES }, { "/etc/passwd", -EACCES },
+		{ "/srv/images/a", 0 },
+		{ "/srv/images/b/c", 0 },
+		{ "/data/x", 0 },
+		{ "/srv/images2/a", -EACCES },
+		{ "/srv/images", -EACCES },
+		{ "/etc/passwd", -EACCES },
+		{ "/srv/images/../../etc/passwd", -EACCES },
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct reference reference = { .kind = "raw" };
