@@ -109,7 +109,7 @@ static void run(struct slot *slot, enum scsi_step step)
 {
 	struct lun *lun = slot->lun;
 	for (;;) {
-		if (slot->aborted && step != SCSI_DONE) {
+		if ((slot->aborted || lun->failed) && step != SCSI_DONE) {
 			scsi_command_fail(&slot->command, SCSI_TASK_ABORTED, 0, 0);
 			step = SCSI_DONE;
 		}

@@ -8,6 +8,7 @@
  * Invariants
  * - Whatever completes in a turn is published by the look() of that turn: the loop asks the poller after it has run completions.
  * - After a fetch that filled its batch look() says that it found something, so the loop comes back without sleeping.
+ * - After a failure nothing is fetched or published any more; commands in flight end at their next step, so that the image comes to rest.
  * - Before the loop sleeps, before_wait() reads cmd_head once more; an entry put after that wakes the notify poll.
  *
  * notify_fd is never read. The poll on it is of the multishot kind, which fires on each wake-up whether or not the fd was read before;
@@ -138,7 +139,7 @@ static bool look(void *argument)
 			found |= fetch(lun);
 	} while (!list_empty(&lun->runnable));
 	/* A task management entry needs no completion, but its place in the ring has to be given back: found. */
-	if (found || lun->mailbox.unpublished || lun->doorbell_due)
+	if (!lun->failed && (found || lun->mailbox.unpublished || lun->doorbell_due))
 		publish(lun);
 	if (lun->stopping)
 		check_stopped(lun);
@@ -148,7 +149,7 @@ static bool look(void *argument)
 static bool before_wait(void *argument)
 {
 	struct lun *lun = argument;
-	if (lun->doorbell_due && !lun->failed)
+	if ((lun->doorbell_due && !lun->failed) || !list_empty(&lun->runnable))
 		return true;
 	return !lun->stopping && !lun->failed && lun->slots.free && !lun->flushing && mailbox_pending(&lun->mailbox);
 }

@@ -66,7 +66,10 @@ void lun_free(struct lun *lun);
 void lun_start(struct lun *lun);
 /* Fetches nothing more, finishes and publishes what is in flight, then done(op, 0). */
 void lun_stop(struct lun *lun, struct loop_op *op);
-/* Called when the ring made no sense (-EPROTO) or the doorbell failed; the worker should end with an error so that the device is reset. */
+/*
+ * Called when the ring made no sense (-EPROTO) or the doorbell failed, once, from within a turn. Nothing is fetched or published from then on; the owner calls
+ * lun_stop(), and the worker should end with an error so that the device is reset.
+ */
 void lun_on_failure(struct lun *lun, void (*failed)(void *argument, int result), void *argument);
 /* The answer to control.ask: query was filled in place; result 0 or -errno. */
 void lun_query_done(struct lun *lun, struct scsi_query *query, int result);

@@ -44,7 +44,8 @@ struct session {
 	struct list queries; /* struct query; oldest first */
 	unsigned jobs;	     /* of the image, under way: it can't be closed under them */
 	bool draining;
-	bool lun_ended; /* draining: no command is in flight any more */
+	bool loop_broke; /* what is in flight will never be told to be done */
+	bool lun_ended;	 /* draining: no command is in flight any more */
 	int exit_status;
 };
 
@@ -70,6 +71,10 @@ static void session_flush(struct session *session);
 static void session_ask(void *argument, struct scsi_query *query)
 {
 	struct session *session = argument;
+	if (session->draining) { /* nobody listens for the answer any more */
+		lun_query_done(session->lun, query, -ESHUTDOWN);
+		return;
+	}
 	struct query *entry = calloc(1, sizeof(*entry));
 	struct protocol_packet *packet = calloc(1, sizeof(*packet));
 	int r = -ENOMEM;
@@ -304,6 +309,7 @@ static void session_drain(struct session *session)
 	}
 }
 
+/* The image's I/O ends in order; what the ring still holds is the next worker's. */
 static void lun_failed(void *argument, int result)
 {
 	struct session *session = argument;
@@ -312,7 +318,7 @@ static void lun_failed(void *argument, int result)
 	log_error("%s", err.message);
 	link_reply(&session->link, PROTOCOL_FAILED, 0, result, &err, NULL, 0);
 	session->exit_status = 1;
-	loop_stop(session->host.loop);
+	session_drain(session);
 }
 
 /* ---- the start ---- */
@@ -449,6 +455,7 @@ static void session_serve(struct session *session)
 	if (r < 0) {
 		log_error("the event loop broke: %s", strerror(-r));
 		session->exit_status = 1;
+		session->loop_broke = true;
 	}
 }
 
@@ -501,6 +508,8 @@ int session_run(int socket, const char *handlers)
 			session_say_ready(&session);
 		}
 	}
+	if (session.loop_broke)
+		return session.exit_status;
 	lun_free(session.lun);
 	free(session.flush);
 	image_close(session.image);

@@ -368,6 +368,44 @@ static void test_a_drain_waits_for_a_resize(void **state)
 	}
 }
 
+/* The worker ends with a status, not by abort(), with its image's I/O done; the device is reset and the next worker serves what is sent again. */
+static void test_a_damaged_ring_ends_the_worker_in_order(void **state)
+{
+	(void)state;
+	static struct protocol_packet packet;
+	for (unsigned life = 0; life < 5; life++) {
+		start_worker(LUNKIT_CACHE_NONE, false);
+		resend();
+		settle();
+		struct standin_command flush = { 0 };
+		test.standin.quiet = true;
+		for (unsigned i = 0; i < LANES; i++)
+			lane_start(&test.lanes[i], true);
+		standin_flush(&flush);
+		uint32_t position = test.standin.head;
+		assert_int_equal(standin_submit(&test.standin, &flush), 0);
+		memset(test.standin.base + 128 + position, 0xff, 4); /* mailbox header, then the ring */
+		test.standin.quiet = false;
+		standin_kick(&test.standin);
+		do
+			assert_int_equal(protocol_receive(test.worker.process.socket, &packet), 1);
+		while (packet.message.type != PROTOCOL_FAILED);
+		int status;
+		assert_int_equal(worker_wait(&test.worker.process, PATIENCE_MS, &status), 0);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), 1);
+		worker_release(&test.worker.process);
+		memset(&test.worker, 0, sizeof(test.worker));
+		standin_reset(&test.standin);
+		check_after_death();
+	}
+	start_worker(LUNKIT_CACHE_NONE, false);
+	resend();
+	settle();
+	stop_worker();
+	check_file();
+}
+
 static struct standin_command mode_command(uint8_t cdb0, uint8_t cdb1, uint8_t page, void *data, uint8_t length, bool out)
 {
 	struct standin_command command = { .cdb = { cdb0, cdb1, page, 0, length },
@@ -451,6 +489,7 @@ int main(void)
 		TEST(test_killed_workers_lose_nothing),
 		TEST(test_a_drained_worker_leaves_commands_for_the_next),
 		TEST(test_a_drain_waits_for_a_resize),
+		TEST(test_a_damaged_ring_ends_the_worker_in_order),
 		TEST(test_modes_outlive_a_worker),
 		TEST(test_read_only),
 		TEST(test_missing_file_is_an_error),

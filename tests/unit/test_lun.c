@@ -276,6 +276,44 @@ static void test_damaged_ring_is_a_failure(void **state)
 	assert_int_equal(fixture_statistics().commands, 0);
 }
 
+/* What is in flight then ends, but is not told to a ring that makes no sense; then the LUN can be stopped and the image closed. */
+static void test_failure_with_commands_in_flight(void **state)
+{
+	(void)state;
+	fixture_start(&(struct standin_config){ 0 }, 0, DISK_HELD);
+	struct standin_command read = { 0 }, verify = { 0 }, inquiry = { 0 }, bad = { 0 };
+	char data[BLOCK], expected[BLOCK] = { 0 };
+	uint8_t answer[64];
+	standin_read16(&read, 0, 1, BLOCK, data);
+	fixture_submit(&read);
+	fixture_submit_cdb(&verify, (uint8_t[16]){ 0x8f, 0x02, [13] = 1 }, 16, STANDIN_OUT, expected, BLOCK);
+	fixture_submit_cdb(&inquiry, (uint8_t[12]){ 0xa3, 0x0a, [9] = 64 }, 12, STANDIN_IN, answer, sizeof(answer));
+	fixture_turns(2);
+	assert_int_equal(disk.held_count, 2);
+	assert_int_equal(fixture.asked_count, 1);
+	standin_flush(&bad);
+	uint32_t position = fixture.standin.head;
+	fixture_submit(&bad);
+	memset(fixture.standin.base + RING_OFFSET + position, 0xff, 4);
+	fixture_turn();
+	assert_int_equal(fixture.failure, -EPROTO);
+
+	struct loop_op op = { .done = fixture_stopped };
+	lun_stop(fixture.lun, &op);
+	lun_query_done(fixture.lun, fixture.asked[0], -ESHUTDOWN);
+	fixture_turns(3);
+	assert_non_null(op.done);
+	uint64_t doorbells = fixture_statistics().doorbells;
+	fixture_release_all();
+	fixture_turns(3);
+	assert_null(op.done);
+	assert_int_equal(fixture_statistics().in_flight, 0);
+	assert_int_equal(fixture_statistics().doorbells, doorbells);
+	assert_int_equal(fixture.standin.in_flight, 4);
+	lun_free(fixture.lun);
+	fixture.lun = NULL;
+}
+
 static void test_unreadable_command_is_answered(void **state)
 {
 	(void)state;
@@ -336,6 +374,7 @@ int main(void)
 		TEST(test_stop_without_start),
 		TEST(test_new_refuses),
 		TEST(test_damaged_ring_is_a_failure),
+		TEST(test_failure_with_commands_in_flight),
 		TEST(test_unreadable_command_is_answered),
 		TEST(test_unknown_opcode),
 		TEST(test_write_same_has_a_limit),
