@@ -160,5 +160,8 @@ struct image_job {
 };
 /* size 0: adopt the storage's size. Shrinking without LUNKIT_RESIZE_SHRINK is -EINVAL. The limits are read again before done. */
 void image_resize(struct image *image, struct image_job *job, uint64_t size, unsigned flags);
-/* Flushes, waits until nothing is in flight, checks. *report is zeroed first and is filled when done is called. flags: LUNKIT_CHECK_*. */
+/*
+ * Waits until nothing is in flight, checks, lets requests go on. It does not flush: what a handler holds of its tables in memory, its check writes first or takes into
+ * account. *report is zeroed first and is filled when done is called. flags: LUNKIT_CHECK_*.
+ */
 void image_check(struct image *image, struct image_job *job, unsigned flags, struct lunkit_check_report *report);
