@@ -45,34 +45,11 @@ const char *bus_error_name(int code)
 	}
 }
 
-/* D-Bus ends a connection over a string that is not UTF-8, and file names may be anything. */
-static void make_valid(char *text)
-{
-	for (unsigned char *c = (unsigned char *)text; *c;) {
-		unsigned length = *c < 0x80			      ? 1
-				  : (*c & 0xe0) == 0xc0 && *c >= 0xc2 ? 2
-				  : (*c & 0xf0) == 0xe0		      ? 3
-				  : (*c & 0xf8) == 0xf0 && *c < 0xf5  ? 4
-								      : 0;
-		bool good = length > 0;
-		for (unsigned i = 1; good && i < length; i++)
-			good = (c[i] & 0xc0) == 0x80;
-		/* overlong forms, surrogates and what is beyond Unicode */
-		if (good && length == 3)
-			good = !(c[0] == 0xe0 && c[1] < 0xa0) && !(c[0] == 0xed && c[1] >= 0xa0);
-		if (good && length == 4)
-			good = !(c[0] == 0xf0 && c[1] < 0x90) && !(c[0] == 0xf4 && c[1] >= 0x90);
-		if (!good)
-			*c = '?';
-		c += good ? length : 1;
-	}
-}
-
 int bus_reply_error(sd_bus_message *call, const struct lunkit_error *err)
 {
 	char text[LUNKIT_ERROR_MESSAGE_MAX + LUNKIT_ERROR_HINT_MAX + 2];
 	snprintf(text, sizeof(text), "%s%s%s", err->message[0] ? err->message : strerror(err->code), err->hint[0] ? "\n" : "", err->hint);
-	make_valid(text);
+	bus_make_valid(text);
 	sd_bus_error error = SD_BUS_ERROR_MAKE_CONST(bus_error_name(err->code), text);
 	int r = sd_bus_reply_method_error(call, &error);
 	return r < 0 ? r : 1;

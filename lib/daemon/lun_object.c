@@ -28,21 +28,21 @@
 		return sd_bus_message_append(reply, type, (c_type)(expression));                                                           \
 	}
 
+#define GET_TEXT(name, expression)                                                                                                         \
+	GETTER(name)                                                                                                                       \
+	{                                                                                                                                  \
+		UNUSED_GETTER_ARGUMENTS;                                                                                                   \
+		struct lun *lun = userdata;                                                                                                \
+		return bus_append_text(reply, expression);                                                                                 \
+	}
+
 #define GET_NAMES(name, expression)                                                                                                        \
 	GETTER(name)                                                                                                                       \
 	{                                                                                                                                  \
 		UNUSED_GETTER_ARGUMENTS;                                                                                                   \
 		struct lun *lun = userdata;                                                                                                \
-		return append_names(reply, &(expression));                                                                                 \
+		return bus_append_names(reply, &(expression));                                                                             \
 	}
-
-static int append_names(sd_bus_message *message, const struct names *names)
-{
-	int r = sd_bus_message_open_container(message, 'a', "s");
-	for (size_t i = 0; r >= 0 && i < names->count; i++)
-		r = sd_bus_message_append(message, "s", names->items[i]);
-	return r < 0 ? r : sd_bus_message_close_container(message);
-}
 
 static const char *cache_name(enum reference_cache cache)
 {
@@ -64,22 +64,22 @@ static const struct lun_facts *facts(struct lun *lun)
 	return &lun->facts;
 }
 
-GET_BASIC(name, "s", const char *, lun->backstore.name)
-GET_BASIC(image, "s", const char *, lun->image)
-GET_BASIC(kind, "s", const char *, lun->reference.kind)
+GET_TEXT(name, lun->backstore.name)
+GET_TEXT(image, lun->image)
+GET_TEXT(kind, lun->reference.kind)
 GET_BASIC(size, "t", uint64_t, lun->size)
 GET_BASIC(block_size, "u", uint32_t, lun->block_size)
 GET_BASIC(read_only, "b", int, lun->read_only)
-GET_BASIC(cache, "s", const char *, cache_name(lun->reference.cache))
-GET_BASIC(state, "s", const char *, lun_state_name(lun->state))
-GET_BASIC(reason, "s", const char *, lun->reason.message)
+GET_TEXT(cache, cache_name(lun->reference.cache))
+GET_TEXT(state, lun_state_name(lun->state))
+GET_TEXT(reason, lun->reason.message)
 GET_BASIC(worker, "u", uint32_t, lun_worker_pid(lun))
 GET_BASIC(restarts, "u", uint32_t, lun->supervise.restarts)
 GET_BASIC(persistent, "b", int, lun->persistent)
-GET_BASIC(notice, "s", const char *, lun->notice)
-GET_BASIC(fabric, "s", const char *, facts((struct lun *)lun)->fabric)
-GET_BASIC(wwn, "s", const char *, facts((struct lun *)lun)->wwn)
-GET_BASIC(serial, "s", const char *, facts((struct lun *)lun)->serial)
+GET_TEXT(notice, lun->notice)
+GET_TEXT(fabric, facts(lun)->fabric)
+GET_TEXT(wwn, facts(lun)->wwn)
+GET_TEXT(serial, facts(lun)->serial)
 GET_NAMES(exports, facts(lun)->exports)
 GET_NAMES(devices, facts(lun)->devices)
 GET_NAMES(links, facts(lun)->links)
@@ -115,10 +115,16 @@ int lun_object_append(sd_bus_message *message, struct lun *lun)
 static void text_done(void *argument, const char *json, const struct lunkit_error *err)
 {
 	sd_bus_message *call = argument;
-	if (json)
-		sd_bus_reply_method_return(call, "s", json);
-	else
+	sd_bus_message *reply = NULL;
+	if (!json) {
 		bus_reply_error(call, err);
+	} else if (sd_bus_message_new_method_return(call, &reply) < 0 || bus_append_text(reply, json) < 0 ||
+		   sd_bus_send(NULL, reply, NULL) < 0) {
+		struct lunkit_error failure = LUNKIT_ERROR_INIT;
+		lunkit_error_set(&failure, EIO, "the worker's answer can't be passed on");
+		bus_reply_error(call, &failure);
+	}
+	sd_bus_message_unref(reply);
 	sd_bus_message_unref(call);
 }
 
@@ -263,7 +269,9 @@ int lun_object_add(struct service *service)
 void lun_object_added(struct service *service, const struct lun *lun)
 {
 	char *path = lun_object_path(lun);
+	control_suspend_refresh(service->control, true); /* the signal carries all properties, and the kernel may be waiting for us */
 	int r = path ? sd_bus_emit_object_added(service->bus, path) : -ENOMEM;
+	control_suspend_refresh(service->control, false);
 	if (r < 0)
 		log_warning("%s: cannot announce it on the bus: %s", lun->backstore.name, strerror(-r));
 	free(path);

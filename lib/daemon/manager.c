@@ -222,8 +222,10 @@ static void list_refreshed(void *argument)
 	list->result = sd_bus_message_new_method_return(list->call, &list->reply);
 	if (list->result >= 0)
 		list->result = sd_bus_message_open_container(list->reply, 'a', "a{sv}");
+	control_suspend_refresh(list->service->control, true); /* they are new */
 	if (list->result >= 0)
 		control_for_each(list->service->control, list_one, list);
+	control_suspend_refresh(list->service->control, false);
 	if (list->result >= 0)
 		list->result = sd_bus_message_close_container(list->reply);
 	if (list->result >= 0)
@@ -247,22 +249,14 @@ static int method_list(sd_bus_message *call, void *userdata, sd_bus_error *ret_e
 	return 1;
 }
 
-static int append_strings(sd_bus_message *message, const struct names *names)
-{
-	int r = sd_bus_message_open_container(message, 'a', "s");
-	for (size_t i = 0; r >= 0 && i < names->count; i++)
-		r = sd_bus_message_append(message, "s", names->items[i]);
-	return r < 0 ? r : sd_bus_message_close_container(message);
-}
-
 static void restore_done(void *argument, const struct names *names, const struct names *errors)
 {
 	sd_bus_message *call = argument, *reply = NULL;
 	int r = sd_bus_message_new_method_return(call, &reply);
 	if (r >= 0)
-		r = append_strings(reply, names);
+		r = bus_append_names(reply, names);
 	if (r >= 0)
-		r = append_strings(reply, errors);
+		r = bus_append_names(reply, errors);
 	if (r >= 0)
 		r = sd_bus_send(NULL, reply, NULL);
 	if (r < 0)
@@ -283,7 +277,7 @@ static int append_names_entry(sd_bus_message *message, const char *key, const st
 {
 	int r;
 	if ((r = sd_bus_message_open_container(message, 'e', "sv")) < 0 || (r = sd_bus_message_append(message, "s", key)) < 0 ||
-	    (r = sd_bus_message_open_container(message, 'v', "as")) < 0 || (r = append_strings(message, names)) < 0 ||
+	    (r = sd_bus_message_open_container(message, 'v', "as")) < 0 || (r = bus_append_names(message, names)) < 0 ||
 	    (r = sd_bus_message_close_container(message)) < 0)
 		return r;
 	return sd_bus_message_close_container(message);
