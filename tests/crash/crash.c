@@ -226,7 +226,11 @@ static bool write_all(struct run *run)
 	const struct scenario *scenario = run->scenario;
 	struct workload_result result;
 	char text[700];
-	struct workload_config config = { .seed = run->seed,
+	/* Not the same requests in each scenario. */
+	uint64_t hash = run->seed;
+	for (const char *at = scenario->name; *at; at++)
+		hash = hash * 31 + (unsigned char)*at;
+	struct workload_config config = { .seed = hash,
 					  .requests = scenario->requests ? scenario->requests : REQUESTS_DEFAULT,
 					  .cluster_size = scenario->cluster_size ? scenario->cluster_size : 4096,
 					  .no_discard = scenario->no_discard };

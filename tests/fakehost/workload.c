@@ -224,9 +224,10 @@ static void step(struct run *run)
 
 static void choose_weights(struct run *run)
 {
+	/* Flushes after little are what makes the order of writes matter. */
 	static const unsigned mixes[][5] = {
-		{ 10, 60, 8, 8, 6 },	{ 10, 60, 2, 30, 4 }, { 5, 80, 0, 0, 3 },
-		{ 10, 40, 30, 10, 10 }, { 40, 40, 5, 5, 1 },  { 5, 50, 5, 5, 30 },
+		{ 10, 60, 8, 8, 6 }, { 10, 60, 2, 30, 4 }, { 5, 80, 0, 0, 3 },	 { 10, 40, 30, 10, 10 }, { 40, 40, 5, 5, 1 },
+		{ 5, 50, 5, 5, 30 }, { 5, 45, 30, 0, 25 }, { 2, 40, 0, 30, 25 }, { 2, 40, 15, 15, 30 },
 	};
 	const struct workload_config *config = run->config;
 	const unsigned given[5] = { config->reads, config->writes, config->zeroes, config->discards, config->flushes };
