@@ -17,6 +17,7 @@
 #include "control/probe.h"
 #include "control/record.h"
 #include "control/state.h"
+#include "control/survey.h"
 #include "target/disk.h"
 #include "target/fabric.h"
 
@@ -44,6 +45,7 @@ struct attach {
 	uint64_t size;
 	uint32_t block_size;
 	bool enable_failed;
+	struct lun_facts facts; /* after success */
 
 	struct lunkit_error err;
 	void (*done)(void *argument, struct lun *lun, const struct lunkit_error *err);
@@ -138,17 +140,23 @@ static int attach_export(struct attach *attach, const struct backstore_id *id)
 {
 	char target[32], nexus[32];
 	struct export export;
-	if (attach->options.fabric == ATTACH_NONE)
-		return 0;
-	make_wwns(attach->serial, target, nexus);
-	int r = fabric_export(&attach->root, attach->options.fabric == ATTACH_LOOP ? FABRIC_LOOP : FABRIC_VHOST, id, target, nexus, &export,
-			      &attach->err);
-	if (r < 0 || attach->options.fabric != ATTACH_LOOP)
-		return r;
-	r = wait_for_disk(&attach->root, &export, &attach->err);
-	if (r < 0)
-		fabric_unexport(&attach->root, &export, true, NULL);
-	return r;
+	struct exports exports = { .items = &export };
+	if (attach->options.fabric != ATTACH_NONE) {
+		make_wwns(attach->serial, target, nexus);
+		enum fabric fabric = attach->options.fabric == ATTACH_LOOP ? FABRIC_LOOP : FABRIC_VHOST;
+		int r = fabric_export(&attach->root, fabric, id, target, nexus, &export, &attach->err);
+		if (r == 0 && fabric == FABRIC_LOOP) {
+			r = wait_for_disk(&attach->root, &export, &attach->err);
+			if (r < 0)
+				fabric_unexport(&attach->root, &export, true, NULL);
+		}
+		if (r < 0)
+			return r;
+		exports.count = 1;
+	}
+	/* Only this one: a look at all LUNs at the end of each attach would make many of them slow. */
+	survey_look(&attach->root, &exports, id, &attach->facts);
+	return 0;
 }
 
 static int attach_record(struct attach *attach)
@@ -207,15 +215,6 @@ forget:
 
 /* ---- the steps on the main thread ---- */
 
-static void attach_refreshed(void *argument)
-{
-	struct attach *attach = argument;
-	struct lun *lun = control_lun_by_name(attach->control, attach->name);
-	if (!lun)
-		lunkit_error_set(&attach->err, ENODEV, "LUN '%s' was removed while it was being attached", attach->name);
-	attach_end(attach, lun);
-}
-
 static void attach_made(struct task *task)
 {
 	struct attach *attach = (struct attach *)task;
@@ -233,7 +232,13 @@ static void attach_made(struct task *task)
 		names_add(&control->records, attach->name);
 	if (lun && attach->options.persist)
 		lun->persistent = true;
-	control_refresh(control, attach_refreshed, attach);
+	if (lun)
+		survey_take(lun, &attach->facts);
+	else
+		lun_facts_free(&attach->facts);
+	if (!lun)
+		lunkit_error_set(&attach->err, ENODEV, "LUN '%s' was removed while it was being attached", attach->name);
+	attach_end(attach, lun);
 }
 
 static void attach_probed(void *argument, const struct protocol_ready *ready, const struct lunkit_error *err)

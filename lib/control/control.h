@@ -68,6 +68,8 @@ void control_find(struct control *control, const char *name, void (*done)(void *
 void control_refresh(struct control *control, void (*done)(void *argument), void *argument);
 /* For getters that can't wait: makes them at most about a second old, waiting a fraction of a second at most. */
 void control_refresh_briefly(struct control *control);
+/* While suspended, control_refresh_briefly() does nothing: for telling of a change, which must not wait. */
+void control_suspend_refresh(struct control *control, bool suspended);
 
 void control_restore(struct control *control, void (*done)(void *argument, const struct names *names, const struct names *errors),
 		     void *argument);

@@ -29,10 +29,8 @@ struct query_task {
 
 static int read_identity(struct query_task *task)
 {
-	struct backstore_info info;
-	int r = backstore_read(&task->root, &task->backstore, &info);
-	if (r < 0)
-		return r;
+	struct backstore_info info = { 0 };
+	backstore_read_identity(&task->root, &task->backstore, &info);
 	struct scsi_identity *identity = &task->query.identity;
 	memset(identity, 0, sizeof(*identity));
 	snprintf(identity->serial, sizeof(identity->serial), "%.127s", info.serial[0] ? info.serial : task->serial);

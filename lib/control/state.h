@@ -52,6 +52,8 @@ struct control {
 	struct list survey_next;   /* waiters that want one that starts later */
 	uint64_t survey_time;	   /* CLOCK_MONOTONIC of the last one's start; 0: never or outdated */
 
+	bool refresh_suspended;
+
 	bool target_ready, stopping;
 	void (*stopped)(void *argument);
 	void *stopped_argument;

@@ -43,7 +43,8 @@ struct survey_run {
 	/* for control_refresh_briefly() */
 	pthread_mutex_t lock;
 	pthread_cond_t finished_condition;
-	bool finished, applied; /* applied: main thread only */
+	bool finished;
+	bool applied, waited; /* main thread's; waited: control_refresh_briefly() has, in vain */
 };
 
 void survey_wwn(const char *serial, char ret[static 33])
@@ -91,16 +92,16 @@ static void add_disk(const struct target_root *root, const struct export *export
 	names_free(&links);
 }
 
-static void look_at(const struct target_root *root, const struct exports *exports, struct survey_entry *entry)
+void survey_look(const struct target_root *root, const struct exports *exports, const struct backstore_id *backstore,
+		 struct lun_facts *facts)
 {
-	struct lun_facts *facts = &entry->facts;
-	struct backstore_info info;
-	facts->fabric = "none";
-	if (backstore_read(root, &entry->backstore, &info) == 0)
-		strcpy(facts->serial, info.serial);
+	struct backstore_info info = { 0 };
+	*facts = (struct lun_facts){ .fabric = "none" };
+	backstore_read_identity(root, backstore, &info);
+	strcpy(facts->serial, info.serial);
 	for (size_t i = 0; i < exports->count; i++) {
 		const struct export *export = &exports->items[i];
-		if (!backstore_id_equal(&export->backstore, &entry->backstore))
+		if (!backstore_id_equal(&export->backstore, backstore))
 			continue;
 		char *text = NULL;
 		const char *word = fabric_word(export->fabric);
@@ -122,12 +123,23 @@ static void survey_work(struct task *task)
 	struct exports exports = { 0 };
 	exports_read(&run->root, &exports);
 	for (size_t i = 0; i < run->count; i++)
-		look_at(&run->root, &exports, &run->entries[i]);
+		survey_look(&run->root, &exports, &run->entries[i].backstore, &run->entries[i].facts);
 	exports_free(&exports);
 	pthread_mutex_lock(&run->lock);
 	run->finished = true;
 	pthread_cond_signal(&run->finished_condition);
 	pthread_mutex_unlock(&run->lock);
+}
+
+void survey_take(struct lun *lun, struct lun_facts *facts)
+{
+	lun_facts_free(&lun->facts);
+	lun->facts = *facts;
+	if (lun->facts.serial[0])
+		strcpy(lun->serial, lun->facts.serial);
+	else
+		strcpy(lun->facts.serial, lun->serial);
+	survey_wwn(lun->facts.serial, lun->facts.wwn);
 }
 
 /* Main thread, after work has finished. */
@@ -143,13 +155,7 @@ static void survey_apply(struct survey_run *run)
 			lun_facts_free(&run->entries[i].facts);
 			continue;
 		}
-		lun_facts_free(&lun->facts);
-		lun->facts = run->entries[i].facts;
-		if (lun->facts.serial[0])
-			strcpy(lun->serial, lun->facts.serial);
-		else
-			strcpy(lun->facts.serial, lun->serial);
-		survey_wwn(lun->facts.serial, lun->facts.wwn);
+		survey_take(lun, &run->entries[i].facts);
 	}
 }
 
@@ -217,6 +223,8 @@ void control_refresh(struct control *control, void (*done)(void *argument), void
 void control_refresh_briefly(struct control *control)
 {
 	uint64_t now = control_now(control);
+	if (control->refresh_suspended || (control->survey && control->survey->waited))
+		return;
 	if (control->survey_time && now - control->survey_time < BRIEF_AGE)
 		return;
 	if (!control->survey)
@@ -235,4 +243,11 @@ void control_refresh_briefly(struct control *control)
 	pthread_mutex_unlock(&run->lock);
 	if (finished)
 		survey_apply(run);
+	else
+		run->waited = true; /* it hangs with the kernel: not again */
+}
+
+void control_suspend_refresh(struct control *control, bool suspended)
+{
+	control->refresh_suspended = suspended;
 }

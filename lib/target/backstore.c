@@ -108,6 +108,17 @@ static void read_text(const struct target_root *root, const struct backstore_id 
 		snprintf(ret, size, "%s", text);
 }
 
+void backstore_read_identity(const struct target_root *root, const struct backstore_id *id, struct backstore_info *ret)
+{
+	char serial[512] = "";
+	read_text(root, id, "wwn/vpd_unit_serial", serial, sizeof(serial));
+	if (strncmp(serial, SERIAL_PREFIX, strlen(SERIAL_PREFIX)) == 0)
+		snprintf(ret->serial, sizeof(ret->serial), "%.*s", BACKSTORE_SERIAL_MAX - 1, serial + strlen(SERIAL_PREFIX));
+	read_text(root, id, "wwn/vendor_id", ret->vendor, sizeof(ret->vendor));
+	read_text(root, id, "wwn/product_id", ret->product, sizeof(ret->product));
+	read_text(root, id, "wwn/revision", ret->revision, sizeof(ret->revision));
+}
+
 int backstore_read(const struct target_root *root, const struct backstore_id *id, struct backstore_info *ret)
 {
 	if (!file_exists("%s/core/user_%u/%s", root->configfs, id->hba, id->name))
@@ -119,13 +130,7 @@ int backstore_read(const struct target_root *root, const struct backstore_id *id
 		.block_size = (uint32_t)read_number(root, id, "attrib/hw_block_size"),
 		.max_sectors = (uint32_t)read_number(root, id, "attrib/hw_max_sectors"),
 	};
-	char serial[512] = "";
-	read_text(root, id, "wwn/vpd_unit_serial", serial, sizeof(serial));
-	if (strncmp(serial, SERIAL_PREFIX, strlen(SERIAL_PREFIX)) == 0)
-		snprintf(info.serial, sizeof(info.serial), "%.*s", BACKSTORE_SERIAL_MAX - 1, serial + strlen(SERIAL_PREFIX));
-	read_text(root, id, "wwn/vendor_id", info.vendor, sizeof(info.vendor));
-	read_text(root, id, "wwn/product_id", info.product, sizeof(info.product));
-	read_text(root, id, "wwn/revision", info.revision, sizeof(info.revision));
+	backstore_read_identity(root, id, &info);
 	*ret = info;
 	return 0;
 }

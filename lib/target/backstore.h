@@ -47,6 +47,8 @@ bool backstore_id_equal(const struct backstore_id *a, const struct backstore_id 
 /* -ENOENT: there is none of that name. */
 int backstore_find(const struct target_root *root, const char *name, struct backstore_id *ret);
 int backstore_read(const struct target_root *root, const struct backstore_id *id, struct backstore_info *ret);
+/* Only serial, vendor, product and revision: fewer files to open. */
+void backstore_read_identity(const struct target_root *root, const struct backstore_id *id, struct backstore_info *ret);
 
 /* Makes and configures it, without enabling it. Leaves nothing behind on failure. */
 int backstore_create(const struct target_root *root, const char *name, const struct backstore_config *config, struct backstore_id *ret,
