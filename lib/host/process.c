@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Starting workers. Any thread: between fork and exec only async-signal-safe calls are made. The worker's fixed descriptors: 0 /dev/null, 1 and 2 the
- * starter's standard error, 3 the socket, 4 the fd that it keeps (worker_config.keep_fd), if any. Its environment is made anew, so that nothing that the
+ * starter's standard error or a pipe to the starter, 3 the socket, 4 the fd that it keeps (worker_config.keep_fd), if any. Its environment is made anew, so that nothing that the
  * starter holds there (a token, a password) reaches a process that parses hostile images.
  */
 #include "host/process.h"
@@ -64,7 +64,7 @@ struct child_plan {
 	char *const *argv;
 	char *environment[ARRAY_SIZE(kept_variables) + 1];
 	const char *program;
-	int socket, keep_fd, report;
+	int socket, keep_fd, report, log;
 };
 
 /* In the child. */
@@ -74,10 +74,11 @@ __attribute__((noreturn)) static void child_exec(const struct child_plan *plan)
 	int socket = fcntl(plan->socket, F_DUPFD_CLOEXEC, 16);
 	int keep = plan->keep_fd >= 0 ? fcntl(plan->keep_fd, F_DUPFD_CLOEXEC, 16) : -1;
 	int report = fcntl(plan->report, F_DUPFD_CLOEXEC, 16);
+	int log = fcntl(plan->log, F_DUPFD_CLOEXEC, 16);
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (socket < 0 || report < 0 || (plan->keep_fd >= 0 && keep < 0) || null < 0)
+	if (socket < 0 || report < 0 || log < 0 || (plan->keep_fd >= 0 && keep < 0) || null < 0)
 		goto fail;
-	if (dup2(null, 0) < 0 || dup2(2, 1) < 0 || dup2(socket, 3) < 0)
+	if (dup2(null, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0 || dup2(socket, 3) < 0)
 		goto fail;
 	if (keep >= 0) {
 		if (dup2(keep, 4) < 0)
@@ -107,18 +108,25 @@ fail:;
 
 int worker_spawn(const struct worker_config *config, struct worker_process *ret, struct lunkit_error *err)
 {
-	int sockets[2] = { -1, -1 }, report[2] = { -1, -1 }, code = 0;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0 || pipe2(report, O_CLOEXEC) < 0) {
+	int sockets[2] = { -1, -1 }, report[2] = { -1, -1 }, log[2] = { -1, -1 }, code = 0;
+	/* A worker that says more than is read must not wait for it: its end does not block either. */
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0 || pipe2(report, O_CLOEXEC) < 0 ||
+	    (config->relay_log && pipe2(log, O_CLOEXEC | O_NONBLOCK) < 0)) {
 		code = errno;
 		goto out;
 	}
 	char *argv[] = { (char *)"lunkit-worker", (char *)"--handlers", (char *)config->handlers, NULL };
-	struct child_plan plan = {
-		.argv = argv, .program = config->program, .socket = sockets[1], .keep_fd = config->keep_fd, .report = report[1]
-	};
+	struct child_plan plan = { .argv = argv,
+				   .program = config->program,
+				   .socket = sockets[1],
+				   .keep_fd = config->keep_fd,
+				   .report = report[1],
+				   .log = config->relay_log ? log[1] : STDERR_FILENO };
 	char variables[ARRAY_SIZE(kept_variables)][256];
 	for (size_t i = 0, used = 0; i < ARRAY_SIZE(kept_variables); i++) {
 		const char *value = getenv(kept_variables[i]);
+		if (!value && config->relay_log && strcmp(kept_variables[i], "JOURNAL_STREAM") == 0)
+			value = "relay"; /* lines with their levels, as for the journal */
 		if (!value ||
 		    snprintf(variables[used], sizeof(variables[used]), "%s=%s", kept_variables[i], value) >= (int)sizeof(variables[used]))
 			continue;
@@ -149,14 +157,16 @@ int worker_spawn(const struct worker_config *config, struct worker_process *ret,
 		waitpid(pid, NULL, 0);
 		goto out;
 	}
-	*ret = (struct worker_process){ .pid = pid, .pidfd = pidfd, .socket = sockets[0] };
-	sockets[0] = -1;
+	*ret = (struct worker_process){ .pid = pid, .pidfd = pidfd, .socket = sockets[0], .log = log[0] };
+	sockets[0] = log[0] = -1;
 out:
 	for (int i = 0; i < 2; i++) {
 		if (sockets[i] >= 0)
 			close(sockets[i]);
 		if (report[i] >= 0)
 			close(report[i]);
+		if (log[i] >= 0)
+			close(log[i]);
 	}
 	if (!code)
 		return 0;

@@ -16,12 +16,14 @@ struct worker_config {
 	const char *program;  /* path of lunkit-worker */
 	const char *handlers; /* directory of handler modules */
 	int keep_fd;	      /* an fd that the worker inherits and holds until it ends, or -1 */
+	bool relay_log; /* its standard error is a pipe to worker_process.log (host/relay.h); else it is the starter's own, as is right for who starts it with his own rights */
 };
 
 struct worker_process {
 	pid_t pid;
 	int pidfd;  /* readable when the worker has ended */
 	int socket; /* SOCK_SEQPACKET; blocking */
+	int log;    /* with relay_log: the pipe's end, non-blocking, to be given to relay_new(); else -1. Not closed by worker_release() */
 };
 
 /* Takes program and handlers from the environment (LUNKIT_WORKER, LUNKIT_HANDLERS; ignored in a set-id process), else beside the running program in a build tree, else where they are installed. */
