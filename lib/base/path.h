@@ -9,3 +9,7 @@
  * replaced by the kernel's name, which may mean another disk after a boot.
  */
 bool path_is_device_name(const char *path);
+/* "/a/b": absolute, and every part a name (not "", "." or ".."), so that what it begins with is where it lies. */
+bool path_is_plain(const char *path);
+/* True for a plain path that lies below the directory, which is absolute and may end with slashes. */
+bool path_is_below(const char *path, const char *directory);

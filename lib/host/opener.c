@@ -86,28 +86,6 @@ static int explain_open_failure(const char *path, int code, uint32_t flags, stru
 	}
 }
 
-/* "/a/b": absolute, and every part a name, so that what it begins with is where it lies. */
-static bool is_plain_path(const char *path)
-{
-	if (*path != '/')
-		return false;
-	for (const char *part = path; *part; part += strcspn(part, "/")) {
-		part++;
-		size_t length = strcspn(part, "/");
-		if (length == 0 || (part[0] == '.' && (length == 1 || (length == 2 && part[1] == '.'))))
-			return false;
-	}
-	return true;
-}
-
-static bool is_below(const char *path, const char *directory)
-{
-	size_t length = strlen(directory);
-	while (length > 1 && directory[length - 1] == '/')
-		length--;
-	return *directory == '/' && strncmp(path, directory, length) == 0 && (length == 1 || path[length] == '/');
-}
-
 static bool is_sibling(const char *path, const char *image)
 {
 	const char *slash = strrchr(image, '/'), *other = strrchr(path, '/');
@@ -117,12 +95,12 @@ static bool is_sibling(const char *path, const char *image)
 /* What an overlay may read below itself. A device's folder is /dev: what lies beside it there are other people's disks. */
 static bool may_read(const struct opener_policy *policy, const char *path)
 {
-	if (!policy->path || !is_plain_path(path))
+	if (!policy->path || !path_is_plain(path))
 		return false;
 	if (!policy->no_siblings && !path_is_device_name(policy->path) && is_sibling(path, policy->path))
 		return true;
 	for (const char *const *directory = policy->directories; directory && *directory; directory++)
-		if (is_below(path, *directory))
+		if (path_is_below(path, *directory))
 			return true;
 	return false;
 }

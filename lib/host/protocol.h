@@ -23,13 +23,14 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/kind.h"
 
 #define PROTOCOL_NAME_MAX 1024
 #define PROTOCOL_OPTIONS_MAX 1024
 #define PROTOCOL_PATH_MAX 4096
 #define PROTOCOL_TEXT_MAX 32768
 #define PROTOCOL_FDS_MAX 3
-#define PROTOCOL_KIND_MAX 16
+#define PROTOCOL_KIND_MAX KIND_MAX
 #define PROTOCOL_QUERY_MAX 2048
 
 enum protocol_type {

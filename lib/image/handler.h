@@ -328,7 +328,7 @@ struct lunkit_handler {
 	size_t struct_size;	    /* sizeof(struct lunkit_handler) */
 	unsigned interface_version; /* LUNKIT_HANDLER_INTERFACE */
 	const char *
-		name; /* the kind: lower-case letters and digits, at most 15; the name of the shared object; no kind is a prefix of another */
+		name; /* the kind: a lower-case letter, then such letters and digits, at most 15; the name of the shared object; no kind is a prefix of another */
 	const char *description;	     /* one line */
 	const char *reference_help;	     /* what follows the kind in a reference, e.g. "PATH" */
 	const struct lunkit_option *options; /* NULL or an array that ends with a NULL key */

@@ -8,10 +8,10 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/kind.h"
 #include "base/list.h"
 #include "image/image.h"
 
-#define NAME_MAX_LENGTH 15
 #define REQUEST_SIZE_MAX ((size_t)64 << 10)
 /* Version 1 began with the members up to submit. */
 #define STRUCT_SIZE_MIN offsetof(struct lunkit_handler, create)
@@ -41,12 +41,6 @@ __attribute__((used)) static void (*const exported[])(void) = {
 	(void (*)(void))lunkit_child_submit,
 };
 
-static bool is_name(const char *name)
-{
-	size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789");
-	return length > 0 && length <= NAME_MAX_LENGTH && !name[length];
-}
-
 /* TCM-User's library finds a handler by comparing as many bytes as the kind has. */
 static bool is_prefix_of_other(const char *a, const char *b)
 {
@@ -54,14 +48,14 @@ static bool is_prefix_of_other(const char *a, const char *b)
 }
 
 /* The kind that a directory entry holds. */
-static bool entry_name(const struct dirent *entry, char name[static NAME_MAX_LENGTH + 1])
+static bool entry_name(const struct dirent *entry, char name[static KIND_MAX])
 {
 	size_t length = strlen(entry->d_name);
-	if (length < 4 || length - 3 > NAME_MAX_LENGTH || strcmp(entry->d_name + length - 3, ".so") != 0)
+	if (length < 4 || length - 3 >= KIND_MAX || strcmp(entry->d_name + length - 3, ".so") != 0)
 		return false;
 	memcpy(name, entry->d_name, length - 3);
 	name[length - 3] = '\0';
-	return is_name(name);
+	return kind_is_name(name);
 }
 
 const struct lunkit_handler *handler_find(const char *name)
@@ -79,7 +73,7 @@ static int unknown_kind(const char *directory, const char *name, struct lunkit_e
 	char list[200] = "";
 	DIR *dir = opendir(directory);
 	for (struct dirent *entry; dir && (entry = readdir(dir));) {
-		char other[NAME_MAX_LENGTH + 1];
+		char other[KIND_MAX];
 		size_t used = strlen(list);
 		if (entry_name(entry, other))
 			snprintf(list + used, sizeof(list) - used, "%s%s", used ? ", " : "", other);
@@ -96,7 +90,7 @@ static int unknown_kind(const char *directory, const char *name, struct lunkit_e
 
 static int check_prefixes(const char *directory, const char *name, struct lunkit_error *err)
 {
-	char other[NAME_MAX_LENGTH + 1];
+	char other[KIND_MAX];
 	int r = 0;
 	DIR *dir = opendir(directory);
 	for (struct dirent *entry; dir && r == 0 && (entry = readdir(dir));)
@@ -123,9 +117,10 @@ static int check(const struct lunkit_handler *handler, struct lunkit_handler *re
 	}
 	struct lunkit_handler known = { 0 };
 	memcpy(&known, handler, MIN(handler->struct_size, sizeof(known)));
-	if (!known.name || !is_name(known.name))
-		return lunkit_error_set(err, ENOEXEC, "the handler's name is not one: lower-case letters and digits, at most %d",
-					NAME_MAX_LENGTH);
+	if (!known.name || !kind_is_name(known.name))
+		return lunkit_error_set(err, ENOEXEC,
+					"the handler's name is not one: a lower-case letter, then letters and digits, at most %d",
+					KIND_MAX - 1);
 	if (!known.open || !known.close || !known.limits || !known.submit)
 		return lunkit_error_set(err, ENOEXEC, "handler \"%s\" lacks a function that every handler needs", known.name);
 	if (known.request_size > REQUEST_SIZE_MAX)
@@ -165,7 +160,7 @@ int handler_adopt(const struct lunkit_handler *handler, const struct lunkit_hand
 int handler_load(const char *directory, const char *name, const struct lunkit_handler **ret, struct lunkit_error *err)
 {
 	char path[4096];
-	if (!is_name(name))
+	if (!kind_is_name(name))
 		return unknown_kind(directory, name, err);
 	const struct lunkit_handler *loaded = handler_find(name);
 	if (loaded) {

@@ -58,16 +58,6 @@ static bool is_digit(char c)
 	return c >= '0' && c <= '9';
 }
 
-/* The length of the kind that text starts with: a lower-case letter, then letters and digits. 0: none, or too long for one. */
-static size_t kind_length(const char *text)
-{
-	size_t length = 0;
-	if (is_lower(text[0]))
-		while (is_lower(text[length]) || is_digit(text[length]))
-			length++;
-	return length < REFERENCE_KIND_MAX ? length : 0;
-}
-
 static bool kind_is_of_files(const char *kind)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(file_kinds); i++)

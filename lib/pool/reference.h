@@ -14,8 +14,9 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/kind.h"
 
-#define REFERENCE_KIND_MAX 16
+#define REFERENCE_KIND_MAX KIND_MAX
 #define REFERENCE_NAME_MAX 1024
 #define REFERENCE_OPTIONS_MAX 1024
 #define REFERENCE_CFGSTRING_MAX 256 /* the kernel's dev_config, with its end */

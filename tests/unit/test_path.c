@@ -31,8 +31,26 @@ static void test_device_names(void **state)
 		assert_false(path_is_device_name(bad[i]));
 }
 
+static void test_below(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *path, *directory;
+		bool is;
+	} cases[] = {
+		{ "/a/b", "/a", true },	    { "/a/b/c", "/a", true },  { "/a/b", "/a/", true },	 { "/a/b", "/a//", true },
+		{ "/a", "/", true },	    { "/a", "//", true },      { "/a", "/a", false },	 { "/ab", "/a", false },
+		{ "/a/../b", "/a", false }, { "/a/b/.", "/a", false }, { "/a//b", "/a", false }, { "/a/b/", "/a", false },
+		{ "a/b", "a", false },	    { "/a/b", "", false },     { "/", "/", false },	 { "", "/", false },
+		{ "/b/a/c", "/a", false },  { "/a/..b", "/a", true },  { "/a/b", "a", false },	 { "/a/", "/a", false },
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		if (path_is_below(cases[i].path, cases[i].directory) != cases[i].is)
+			fail_msg("%s below %s", cases[i].path, cases[i].directory);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_device_names) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_device_names), cmocka_unit_test(test_below) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
