@@ -139,6 +139,20 @@ static int reply_json(const struct offline *offline, struct json_object **ret, s
 	return 0;
 }
 
+/* The last call's answer, where r says that there is one, and the worker's end. */
+static int offline_end_json(struct offline *offline, int r, struct json_object **ret, struct lunkit_error *err)
+{
+	struct json_object *object = NULL;
+	if (r == 0)
+		r = reply_json(offline, &object, err);
+	r = offline_end(offline, r, err);
+	if (r < 0)
+		json_object_put(object);
+	else
+		*ret = object;
+	return r;
+}
+
 int offline_info(const struct reference *reference, struct json_object **ret, struct lunkit_error *err)
 {
 	struct offline *offline;
@@ -155,13 +169,9 @@ int offline_info(const struct reference *reference, struct json_object **ret, st
 		offline->packet.message.id = 2;
 		r = offline_call(offline, err);
 	}
-	if (r == 0)
-		r = reply_json(offline, &object, err);
-	r = offline_end(offline, r, err);
-	if (r < 0) {
-		json_object_put(object);
+	r = offline_end_json(offline, r, &object, err);
+	if (r < 0)
 		return r;
-	}
 	/* these say how we looked at it, not what the image is */
 	json_object_object_del(object, "read-only");
 	json_object_object_del(object, "direct-io");
@@ -228,20 +238,11 @@ int offline_describe(const char *kind, struct json_object **ret, struct lunkit_e
 {
 	struct offline *offline;
 	struct reference reference = { 0 };
-	struct json_object *object = NULL;
 	snprintf(reference.kind, sizeof(reference.kind), "%s", kind);
 	int r = offline_start(&reference, &offline, err);
 	if (r < 0)
 		return r;
 	offline->packet.message.type = PROTOCOL_DESCRIBE;
 	r = offline_call(offline, err);
-	if (r == 0)
-		r = reply_json(offline, &object, err);
-	r = offline_end(offline, r, err);
-	if (r < 0) {
-		json_object_put(object);
-		return r;
-	}
-	*ret = object;
-	return 0;
+	return offline_end_json(offline, r, ret, err);
 }

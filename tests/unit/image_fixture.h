@@ -126,3 +126,16 @@ __attribute__((unused)) static int do_request(struct fixture *fixture, struct sl
 	slot_submit(slot, op, flags, offset, length, 1);
 	return slot_wait(fixture, slot);
 }
+
+/* How a job on an image ended. */
+struct job_probe {
+	struct image_job job; /* first member */
+	int calls, result;
+};
+
+__attribute__((unused)) static void note_job(struct image_job *job, int result)
+{
+	struct job_probe *probe = (struct job_probe *)job;
+	probe->calls++;
+	probe->result = result;
+}

@@ -253,18 +253,6 @@ static void bounce_buffers_are_bounded_and_shared(void **state)
 	image_close(image);
 }
 
-struct job_probe {
-	struct image_job job; /* first member */
-	int calls, result;
-};
-
-static void note_job(struct image_job *job, int result)
-{
-	struct job_probe *probe = (struct job_probe *)job;
-	probe->calls++;
-	probe->result = result;
-}
-
 static int resize(struct fixture *fixture, struct image *image, struct job_probe *probe, uint64_t size, unsigned flags)
 {
 	*probe = (struct job_probe){ .job.done = note_job };

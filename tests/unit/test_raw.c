@@ -205,18 +205,6 @@ static void a_file_that_shrank_gives_errors(void **state)
 	image_close(image);
 }
 
-struct job_probe {
-	struct image_job job; /* first member */
-	int calls, result;
-};
-
-static void note_job(struct image_job *job, int result)
-{
-	struct job_probe *probe = (struct job_probe *)job;
-	probe->calls++;
-	probe->result = result;
-}
-
 static int resize(struct fixture *fixture, struct image *image, uint64_t size, unsigned flags)
 {
 	struct job_probe probe = { .job.done = note_job };
