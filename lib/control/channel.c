@@ -384,16 +384,19 @@ static int on_process(sd_event_source *source, int fd, uint32_t events, void *us
 	struct channel *channel = userdata;
 	(void)source;
 	(void)events;
-	/* What it said before it died comes first: FAILED has the reason. */
+	/* What it said before it ended comes first: FAILED has the reason, and a worker that has only one answer to give leaves right after it. */
 	struct protocol_packet packet;
+	channel->holds++;
 	while (channel->socket_source && protocol_receive(channel->process.socket, &packet) == 1) {
 		if (packet.message.type == PROTOCOL_FAILED)
 			handle_failed(channel, &packet.message.result);
+		else if (packet.message.type == PROTOCOL_REPLY)
+			handle_reply(channel, &packet.message);
 		protocol_close_fds(&packet);
 	}
 	siginfo_t info = { 0 };
-	if (waitid(P_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG) < 0 && errno == EINTR)
-		return 0;
+	while (waitid(P_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG) < 0 && errno == EINTR)
+		;
 	channel->reaped = true;
 	describe_end(channel, &info);
 	close_sources(channel);
@@ -410,7 +413,6 @@ static int on_process(sd_event_source *source, int fd, uint32_t events, void *us
 	struct lunkit_error gone = channel->failure;
 	if (!gone.code)
 		lunkit_error_set(&gone, ESHUTDOWN, "the worker of '%s' ended", channel->label);
-	channel->holds++;
 	fail_requests(&requests, &gone);
 	if (!channel->orphan) /* a request's done() may have freed it */
 		channel->config.ended(channel->config.argument, &channel->failure);

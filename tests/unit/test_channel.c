@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -80,8 +81,18 @@ static void play_opening(const char *path)
 	_exit(packet.message.result.result == 0 && packet.fd_count == 1 ? 40 : packet.message.result.result == -EACCES ? 41 : 42);
 }
 
+/* Says what it has to say and leaves at once. */
+static void play_brief(void)
+{
+	hear();
+	tell(PROTOCOL_REPLY, packet.message.id);
+	_exit(0);
+}
+
 static int play(const char *role)
 {
+	if (strcmp(role, "brief") == 0)
+		play_brief();
 	if (strcmp(role, "good") == 0)
 		play_good();
 	if (strcmp(role, "failing") == 0)
@@ -285,6 +296,42 @@ static void test_good(void **state)
 	assert_int_equal(test.failure.code, 0);
 }
 
+static void on_brief_reply(void *argument, const struct protocol_result *reply, const struct lunkit_error *err)
+{
+	(void)argument;
+	(void)err;
+	assert_non_null(reply);
+	test.replies++;
+	channel_free(test.channel);
+	test.channel = NULL;
+}
+
+/* The answer counts although its sender is gone when it is read: the process's end is looked at first here. */
+static void test_brief(void **state)
+{
+	(void)state;
+	struct worker_config worker = { .program = "/proc/self/exe", .handlers = "brief", .keep_fd = -1 };
+	struct channel_config config = { .event = test.event,
+					 .tasks = test.tasks,
+					 .worker = &worker,
+					 .runtime_directory = folder,
+					 .label = "brief",
+					 .count = &test.count,
+					 .ended = on_ended };
+	struct protocol_packet request = { .fds = { -1, -1, -1 } };
+	test.replies = 0;
+	test.ended = false;
+	assert_int_equal(channel_new(&config, &test.channel, NULL), 0);
+	request.message.type = PROTOCOL_DESCRIBE;
+	channel_call(test.channel, &request, 60, on_brief_reply, NULL);
+	siginfo_t info;
+	assert_int_equal(waitid(P_PID, (id_t)channel_pid(test.channel), &info, WEXITED | WNOWAIT), 0);
+	while (test.count)
+		assert_true(sd_event_run(test.event, UINT64_MAX) >= 0);
+	assert_int_equal(test.replies, 1);
+	assert_false(test.ended);
+}
+
 static void test_failing(void **state)
 {
 	(void)state;
@@ -367,9 +414,9 @@ int main(int argc, char **argv)
 	if (argc == 3 && strcmp(argv[1], "--handlers") == 0)
 		return play(argv[2]);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good),   cmocka_unit_test(test_failing), cmocka_unit_test(test_dying),
-		cmocka_unit_test(test_silent), cmocka_unit_test(test_hostile), cmocka_unit_test(test_asker),
-		cmocka_unit_test(test_files),  cmocka_unit_test(test_freed),   cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_good),	cmocka_unit_test(test_failing), cmocka_unit_test(test_dying), cmocka_unit_test(test_silent),
+		cmocka_unit_test(test_hostile), cmocka_unit_test(test_asker),	cmocka_unit_test(test_files), cmocka_unit_test(test_freed),
+		cmocka_unit_test(test_brief),	cmocka_unit_test(test_modes),
 	};
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
