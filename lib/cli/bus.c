@@ -16,6 +16,9 @@
 /* Attaching waits for udev and a drain for I/O, which may take their time: lunkitd has its own, shorter limits for both. */
 #define CALL_TIMEOUT_US (180 * UINT64_C(1000000))
 
+/* What the bus says where it has no systemd to start lunkitd by. */
+#define BUS_ERROR_SPAWN "org.freedesktop.DBus.Error.Spawn."
+
 int bus_open(struct bus *ret, struct lunkit_error *err)
 {
 	sd_bus *bus;
@@ -71,6 +74,8 @@ int bus_error_to_lunkit(const sd_bus_error *error, struct lunkit_error *err)
 	for (size_t i = 0; i < ARRAY_SIZE(error_names); i++)
 		if (strcmp(name, error_names[i].name) == 0)
 			code = error_names[i].code;
+	if (strncmp(name, BUS_ERROR_SPAWN, strlen(BUS_ERROR_SPAWN)) == 0)
+		code = ENOTCONN;
 	if (is_lunkits(name)) {
 		const char *line = strchrnul(message, '\n');
 		lunkit_error_set(err, code, "%.*s", (int)MIN(line - message, LUNKIT_ERROR_MESSAGE_MAX), message);

@@ -163,7 +163,7 @@ static int run(int argc, char **argv)
 	struct cli_arguments arguments;
 	const char *name = argc > 1 ? argv[1] : NULL;
 	if (!name) {
-		lunkit_error_set(&err, EINVAL, "what is to be done?");
+		lunkit_error_set(&err, EINVAL, "a verb is missing");
 		lunkit_error_hint(&err, "lunkit --help");
 		return report_usage(&err);
 	}

@@ -103,7 +103,7 @@ fails 1 "preallocation" "$lunkit" create odd.raw 1G --option preallocation=maybe
 fails 1 "cache" "$lunkit" create 'odd.raw;cache=fast' 1G
 fails 2 "no option" "$lunkit" create odd.raw 1G --colour red
 fails 2 "not a verb" "$lunkit" frobnicate
-fails 2 "what is to be done" "$lunkit"
+fails 2 "a verb is missing" "$lunkit"
 nothing_left
 : >empty.raw
 fails 1 "empty" "$lunkit" resize empty.raw 1M
