@@ -9,14 +9,19 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
 
 #include "base/checked.h"
 #include "fakehost/qcow2_check.h"
 #include "fakehost/scenario.h"
 #include "fakehost/workload.h"
+
+#define TIME_MAX_S 60 /* of the processor, for one run */
 
 enum fault_kind {
 	FAULT_NONE,
@@ -50,7 +55,7 @@ static const struct fakehost_fault faults[FAULT_KINDS] = {
 static struct {
 	const char *kind, *scenario, *fault;
 	uint64_t seed, points, only;
-	uint64_t runs, hits, refused;
+	uint64_t runs, hits, refused, stuck;
 	unsigned failures;
 } options = { .seed = 1, .points = 30 };
 
@@ -62,6 +67,7 @@ struct run {
 	uint64_t nth;	     /* 0: none; FULL: bytes that the file may have */
 	uint64_t io_count;   /* out: I/Os of the kind */
 	uint64_t final_size; /* out */
+	bool stuck;	     /* out: no flush succeeds any more */
 	struct model *model;
 	struct fakehost *fake;
 	struct fakehost_file *file;
@@ -118,6 +124,27 @@ static struct image *try_open(struct run *run, struct lunkit_error *err)
 	return fakehost_try_open(run->fake, run->handler, &params, &image, err) < 0 ? NULL : image;
 }
 
+/* What the page cache could not write it has dropped: until the image is opened again, no flush has to succeed, and then it is as after a power cut. */
+static bool may_fail_on(const struct run *run)
+{
+	return !run->scenario->direct && (run->kind == FAULT_SYNC || run->kind == FAULT_SYNC_STICKY);
+}
+
+/*
+ * A flush that failed may have lost what the page cache held, for good. So a handler may refuse every flush until the image is opened again, and
+ * then there is what a power cut would have left: all that was flushed.
+ */
+static bool is_stuck(struct run *run, struct image *image)
+{
+	if ((run->kind != FAULT_SYNC && run->kind != FAULT_SYNC_STICKY) || run->scenario->direct)
+		return false;
+	for (unsigned i = 0; i < 2; i++)
+		if (fakehost_request(run->fake, image, LUNKIT_FLUSH, 0, 0, NULL, 0) == 0)
+			return false;
+	options.stuck++;
+	return true;
+}
+
 /* The disk below works again. */
 static bool recover(struct run *run, struct image *image)
 {
@@ -127,15 +154,22 @@ static bool recover(struct run *run, struct image *image)
 					      .requests = 25,
 					      .slots = 3,
 					      .cluster_size = run->scenario->cluster_size,
-					      .no_discard = run->scenario->no_discard };
+					      .no_discard = run->scenario->no_discard,
+					      .errors_expected = may_fail_on(run) };
 	struct fakehost *fake = run->fake;
 	if (!workload_verify(fake, image, run->model, false, fake->moment, fake->moment, text, sizeof(text)))
 		return fail(run, "when the fault is gone", text);
+	run->stuck = is_stuck(run, image);
+	if (run->stuck)
+		return true;
+	/* One flush that has an error left to tell. */
+	if (run->kind == FAULT_SYNC || run->kind == FAULT_SYNC_STICKY)
+		fakehost_request(fake, image, LUNKIT_FLUSH, 0, 0, NULL, 0);
 	workload_run(fake, image, run->model, &more, &result);
 	if (result.wrong || result.unexpected)
 		return fail(run, "new requests when the fault is gone", result.text);
 	int r = fakehost_request(fake, image, LUNKIT_FLUSH, 0, 0, NULL, 0);
-	return r == 0 || fail(run, "a flush when the fault is gone", strerror(-r));
+	return r == 0 || (r == -EIO && may_fail_on(run)) || fail(run, "a flush when the fault is gone", strerror(-r));
 }
 
 static bool work(struct run *run, struct image *image)
@@ -170,17 +204,38 @@ static bool reopen(struct run *run)
 	struct image *image = try_open(run, &err);
 	if (!image)
 		return fail(run, "it does not open again", err.message);
-	bool good = workload_verify(run->fake, image, run->model, false, run->fake->moment, run->fake->moment, text, sizeof(text));
+	bool good =
+		workload_verify(run->fake, image, run->model, may_fail_on(run), run->fake->moment, run->fake->moment, text, sizeof(text));
 	fakehost_close(run->fake, image);
 	return good || fail(run, "opened again", text);
+}
+
+static const struct run *running;
+
+/* Nothing here takes long: it goes round and round. */
+static void too_long(int signal)
+{
+	(void)signal;
+	fail(running, "processor time", "it does not end");
+	_exit(1);
+}
+
+static void watch(const struct run *run)
+{
+	const struct itimerval limit = { .it_value.tv_sec = TIME_MAX_S };
+	running = run;
+	signal(SIGVTALRM, too_long);
+	setitimer(ITIMER_VIRTUAL, &limit, NULL);
 }
 
 /* The fault comes after open(), or in it when the nth I/O is there. */
 static bool run_one(struct run *run)
 {
+	watch(run);
 	const struct fakehost_config config = { .seed = options.seed, .direct = run->scenario->direct };
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
 	struct fakehost_fault fault = faults[run->kind];
+	run->stuck = false;
 	run->fake = fakehost_new(&config);
 	run->model = model_new(run->files->tags, run->scenario->size / MODEL_SECTOR);
 	run->file = scenario_load(run->scenario, run->files, run->fake);

@@ -193,6 +193,8 @@ class Sequence:
         options = f'cluster_size={self.cluster}' + (',compat=0.10' if self.v2 else f',refcount_bits={self.refcount_bits}')
         compressed = ['-c'] if self.random.random() < 0.8 else []
         run('qemu-img', 'convert', *compressed, '-f', 'qcow2', '-O', 'qcow2', '-o', options, self.image, self.path('new'))
+        # QEMU itself leaks now and then a cluster where narrow refcounts of shared clusters run over.
+        run('qemu-img', 'check', '-q', '-r', 'leaks', self.path('new'))
         os.replace(self.path('new'), self.image)
         self.backing = False
 
@@ -203,7 +205,13 @@ class Sequence:
         what = r.choice(['create', 'create', 'apply', 'delete'])
         if what == 'create' and len(self.snapshots) < limit:
             name = f's{r.randrange(1 << 30)}'
-            run('qemu-img', 'snapshot', '-c', name, self.image)
+            try:
+                run('qemu-img', 'snapshot', '-c', name, self.image)
+            except Wrong:
+                # Small compressed clusters share host clusters: a narrow refcount can't count one more of each.
+                if self.refcount_bits >= 8:
+                    raise
+                return
             with open(self.model, 'rb') as model:
                 self.snapshots[name] = model.read()
         elif what != 'create' and self.snapshots:
@@ -241,6 +249,8 @@ class Sequence:
             with open(self.path('old'), 'wb') as old:
                 old.write(content)
             run('qemu-img', 'convert', '-l', f'snapshot.name={name}', '-O', 'raw', self.image, self.path('then'))
+            # convert gives a snapshot the size that the image has now, and shows its backing file behind the snapshot's end.
+            os.truncate(self.path('then'), len(content))
             run('qemu-img', 'compare', '-q', '-f', 'raw', '-F', 'raw', self.path('old'), self.path('then'))
 
     def play(self):
