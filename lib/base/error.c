@@ -7,9 +7,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What a hint or prefix returns where nobody reads the error: the failure must not turn into another one for that. */
+static _Thread_local int last_code = EINVAL;
+
+static int error_code(const struct lunkit_error *err)
+{
+	int code = err ? err->code : last_code;
+	return code ? -code : -EINVAL;
+}
+
 int lunkit_error_set(struct lunkit_error *err, int code, const char *format, ...)
 {
 	code = abs(code);
+	last_code = code;
 	if (!err)
 		return -code;
 	va_list args;
@@ -24,18 +34,18 @@ int lunkit_error_set(struct lunkit_error *err, int code, const char *format, ...
 int lunkit_error_hint(struct lunkit_error *err, const char *format, ...)
 {
 	if (!err)
-		return -EINVAL;
+		return error_code(err);
 	va_list args;
 	va_start(args, format);
 	vsnprintf(err->hint, sizeof(err->hint), format, args);
 	va_end(args);
-	return err->code ? -err->code : -EINVAL;
+	return error_code(err);
 }
 
 int lunkit_error_prefix(struct lunkit_error *err, const char *format, ...)
 {
 	if (!err)
-		return -EINVAL;
+		return error_code(err);
 	char message[LUNKIT_ERROR_MESSAGE_MAX];
 	va_list args;
 	va_start(args, format);
@@ -47,5 +57,5 @@ int lunkit_error_prefix(struct lunkit_error *err, const char *format, ...)
 		snprintf(message + length, sizeof(message) - (size_t)length, ": %.*s",
 			 (int)(sizeof(message) - (size_t)length - 3 > 0 ? sizeof(message) - (size_t)length - 3 : 0), err->message);
 	memcpy(err->message, message, sizeof(message));
-	return err->code ? -err->code : -EINVAL;
+	return error_code(err);
 }

@@ -22,7 +22,7 @@ struct lunkit_error {
 __attribute__((visibility("default"))) __attribute__((format(printf, 3, 4))) int lunkit_error_set(struct lunkit_error *err, int code,
 												  const char *format, ...);
 
-/* Adds what to do. Returns -err->code (or -EINVAL without an error), so that it can be returned. */
+/* Adds what to do. Returns -err->code, without an err that of the thread's last lunkit_error_set(), so that it can be returned. */
 __attribute__((visibility("default"))) __attribute__((format(printf, 2, 3))) int lunkit_error_hint(struct lunkit_error *err,
 												   const char *format, ...);
 

@@ -22,6 +22,8 @@ static void test_set_takes_both_signs(void **state)
 	assert_int_equal(lunkit_error_set(&err, -EIO, "again"), -EIO);
 	assert_string_equal(err.hint, "");
 	assert_int_equal(lunkit_error_set(NULL, EIO, "nobody reads it"), -EIO);
+	assert_int_equal(lunkit_error_hint(NULL, "nor this"), -EIO);
+	assert_int_equal(lunkit_error_prefix(NULL, "nor that"), -EIO);
 }
 
 static void test_prefix(void **state)
