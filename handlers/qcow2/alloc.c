@@ -62,7 +62,8 @@ static void extended(struct transfer *transfer, int result)
 		alloc->file_end = alloc->extending_to;
 		order_wrote(&q->order, ORDER_BASE);
 	}
-	waiters_wake(&alloc->extended, result);
+	/* Who came while it was done ahead of need tries for himself. */
+	waiters_wake(&alloc->extended, alloc->extending_ahead ? 0 : result);
 }
 
 static void extend(struct qcow2 *q, uint64_t end)
@@ -84,8 +85,10 @@ int alloc_extend(struct qcow2 *q, uint64_t end, struct waiter *waiter)
 	if (end >= HOST_OFFSET_MAX - STEP_MAX)
 		return -ENOSPC;
 	uint64_t ahead = MIN(MAX((alloc->high_water << q->cluster_bits) / 16, STEP_MIN / 2), STEP_MAX / 2);
-	if (end + ahead > alloc->file_end && !alloc->extending)
+	if (end + ahead > alloc->file_end && !alloc->extending) {
+		alloc->extending_ahead = end <= alloc->file_end;
 		extend(q, MAX(end, alloc->file_end));
+	}
 	if (end <= alloc->file_end)
 		return 0;
 	waiters_add(&alloc->extended, waiter);
@@ -122,6 +125,10 @@ static int take(struct qcow2 *q, struct slice *slice, unsigned index, uint64_t c
 static int take_recycled(struct qcow2 *q, unsigned wanted, struct waiter *waiter, struct run *ret)
 {
 	struct allocator *alloc = &q->alloc;
+	if (q->cache.ahead_failed && !q->is_block) {
+		q->cache.ahead_failed = false; /* not again and again */
+		return -ENOENT;
+	}
 	for (unsigned searched = 0; alloc->cursor < alloc->high_water;) {
 		struct slice *slice;
 		unsigned index;

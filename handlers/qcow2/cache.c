@@ -183,9 +183,13 @@ static void loaded(struct transfer *transfer, int result)
 	waiters_init(&slice->waiters);
 	slice->loading = false;
 	q->cache.loading--;
-	if (result < 0)
+	/* Who came while it was fetched ahead of need tries for himself. */
+	bool ahead = slice->ahead;
+	if (result < 0) {
+		q->cache.ahead_failed |= ahead;
 		drop(q, slice);
-	waiters_wake(&waiters, result);
+	}
+	waiters_wake(&waiters, ahead ? 0 : result);
 	cache_room(q);
 }
 
@@ -213,6 +217,7 @@ int cache_get(struct qcow2 *q, enum order_kind kind, uint64_t offset, struct wai
 		if (!slice)
 			return r == -EAGAIN ? wait_for_room(q, waiter) : r;
 		slice->loading = true;
+		slice->ahead = !waiter;
 		q->cache.loading++;
 		slice->transfer.done = loaded;
 		transfer_start_one(q, &slice->transfer, false, slice->data, q->slice_size, offset);

@@ -227,11 +227,15 @@ int check_image(struct qcow2 *q, unsigned flags, struct lunkit_check_report *rep
 	return r;
 }
 
+void check_forget(struct qcow2 *q)
+{
+	cache_shrink(q, true);
+	q->alloc.cursor = 0;
+}
+
 int check_finish(struct qcow2 *q, unsigned flags, const struct lunkit_check_report *report)
 {
 	const uint64_t bits = INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT;
-	cache_shrink(q, true);
-	q->alloc.cursor = 0;
 	int r = table_load(q, &q->l1);
 	uint8_t *header = q->header_slice->data;
 	if (r < 0 || !(flags & LUNKIT_CHECK_REPAIR_ALL) || report->corruptions || q->header.version < 3 ||
@@ -262,8 +266,8 @@ static void check_end(struct check_job *check, int result)
 {
 	struct qcow2 *q = check->quiet.q;
 	struct lunkit_job *job = check->job;
-	if (result == 0 && check->flags)
-		result = check_finish(q, check->flags, check->report);
+	if (check->flags)
+		check_forget(q);
 	if (result < 0)
 		lunkit_error_set(lunkit_job_error(job), result, "%.300s: cannot check the image: %s", q->name,
 				 result == -EFBIG ? "its file is too large" : strerror(-result));
@@ -274,7 +278,8 @@ static void check_end(struct check_job *check, int result)
 static int work_check(void *argument)
 {
 	struct check_job *check = argument;
-	return check_image(check->quiet.q, check->flags, check->report);
+	int r = check_image(check->quiet.q, check->flags, check->report);
+	return r == 0 && check->flags ? check_finish(check->quiet.q, check->flags, check->report) : r;
 }
 
 static void checked(struct lunkit_io *io, int result)

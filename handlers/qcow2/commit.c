@@ -7,8 +7,7 @@
  *
  * A round starts for a flush, when half of the cache is dirty, when something waits for clusters to be free, and a few seconds after the first
  * change, so that an idle image is complete on disk. Flushes that come while one runs share the next. A round that fails leaves everything dirty
- * that is not known to be durable, and writes it again next time: a write that did arrive is not harmed by that. After a failed fdatasync through the
- * page cache nobody knows which guest data was lost: then no flush succeeds any more.
+ * that is not known to be durable, and writes it again next time: a write that did arrive is not harmed by that.
  *
  * Slices that stand next to each other go out in one write.
  */
@@ -149,6 +148,24 @@ static void write_run(struct qcow2 *q, struct slice *slice)
 	transfer_start(q, &writer->transfer, true, writer->iov, writer->count, offset, (uint64_t)writer->count << q->slice_bits);
 }
 
+/*
+ * What the page cache could not write it forgets. What guests overwrote is theirs to write again: a flush tells them, this one or, when nobody waits for
+ * this one, the next. But what new mappings are to show may be lost too, with old data in it: they must never be written.
+ */
+static void sync_failed(struct qcow2 *q, int result, bool base)
+{
+	struct commit *commit = &q->commit;
+	commit->error = result;
+	if (!commit->current.first)
+		q->lost = result;
+	if (q->direct || !base || q->broken)
+		return;
+	lunkit_log(LUNKIT_LOG_ERROR,
+		   "%s: fdatasync failed (error %d) for data that nothing else holds: no flush can succeed until the image is opened again",
+		   q->name, -result);
+	q->broken = -EIO;
+}
+
 static void sync_done(struct lunkit_io *io, int result)
 {
 	struct qcow2 *q = list_entry(io, struct qcow2, commit.sync);
@@ -157,19 +174,13 @@ static void sync_done(struct lunkit_io *io, int result)
 		lunkit_io_fdatasync(q->host, &commit->sync, q->fd);
 		return;
 	}
+	bool base = q->order.syncing & ORDER_BASE;
 	order_sync_end(&q->order, result == 0);
 	if (result == 0) {
 		release_all(q, &commit->written, true);
 		cache_room(q);
 	} else {
-		commit->error = result;
-		if (!q->direct && !q->broken) {
-			lunkit_log(LUNKIT_LOG_ERROR,
-				   "%s: fdatasync failed (error %d): data that was written may be lost, and no flush can succeed until the "
-				   "image is opened again",
-				   q->name, -result);
-			q->broken = -EIO;
-		}
+		sync_failed(q, result, base);
 	}
 	advance(q);
 }
@@ -211,8 +222,11 @@ static void end(struct qcow2 *q)
 	free_round_end(q, error == 0);
 	struct waiters flushes = commit->current;
 	waiters_init(&commit->current);
-	if (flushes.first)
-		waiters_wake(&flushes, error);
+	if (flushes.first) {
+		int told = error ? error : q->lost;
+		q->lost = 0;
+		waiters_wake(&flushes, told);
+	}
 	waiters_wake(&commit->ended, error);
 	/* When nothing can be written, there will be no room. */
 	waiters_wake(&q->cache.room, error);
@@ -277,7 +291,7 @@ void commit_want(struct qcow2 *q)
 bool commit_flush(struct qcow2 *q, struct waiter *waiter)
 {
 	struct commit *commit = &q->commit;
-	if (!commit->running && !commit->dirty_count && !q->broken && order_is_durable(&q->order))
+	if (!commit->running && !commit->dirty_count && !q->broken && !q->lost && order_is_durable(&q->order))
 		return true;
 	waiters_add(&commit->next, waiter);
 	commit_want(q);

@@ -171,11 +171,11 @@ static unsigned pieces(const struct cow *cow, uint64_t length)
 
 static unsigned add_around(const struct cow *cow, struct iovec *out, uint64_t in, uint64_t length)
 {
-	if (cow->buffer) {
-		out[0] = (struct iovec){ cow->buffer + in, length };
-		return length > 0;
-	}
 	unsigned count = 0;
+	if (cow->buffer && length) {
+		out[0] = (struct iovec){ cow->buffer + in, length };
+		return 1;
+	}
 	for (; length; length -= out[count++].iov_len)
 		out[count] = (struct iovec){ qcow2_zeroes, MIN(length, ZEROES_SIZE) };
 	return count;

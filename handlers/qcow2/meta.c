@@ -59,6 +59,8 @@ int meta_add(struct qcow2 *q, uint64_t offset, uint64_t length)
 			return r;
 		if (!insert(&q->meta, (offset >> q->cluster_bits) + 1))
 			result = -EEXIST;
+		if (offset >> q->cluster_bits >= q->alloc.high_water)
+			q->meta.behind_end = true;
 	}
 	return result;
 }
@@ -148,6 +150,10 @@ int meta_collect(struct qcow2 *q, const char **ret_what)
 		if (q->snapshots[i].l1_size &&
 		    (r = meta_add(q, q->snapshots[i].l1_offset, (uint64_t)q->snapshots[i].l1_size * 8)) == -EEXIST)
 			what = "a snapshot's L1 table lies on other metadata";
+	if (r == 0 && q->meta.behind_end) {
+		what = "its tables lie behind the file's end";
+		r = -EEXIST;
+	}
 	*ret_what = what;
 	return r;
 }

@@ -120,6 +120,7 @@ struct slice {
 	unsigned pins;
 	bool used;	 /* since the clock's hand passed */
 	bool loading;	 /* data is not there yet */
+	bool ahead;	 /* … and nobody needed it when that began */
 	bool dirty;	 /* differs from the file, and no round has it */
 	bool committing; /* belongs to the running round */
 	bool written;	 /* … and has been written, not made durable */
@@ -135,6 +136,7 @@ struct cache {
 	unsigned bucket_mask;
 	size_t limit, count; /* slices that may be evicted */
 	size_t loading;
+	bool ahead_failed; /* a slice that was fetched ahead of need could not be */
 	struct list clock;
 	struct waiters room;
 	uint64_t uses; /* lookups, to tell an idle cache */
@@ -252,6 +254,7 @@ void quiet_wait(struct quiet *quiet);
 struct meta {
 	uint64_t *slots; /* cluster index + 1; 0: empty */
 	size_t mask, count;
+	bool behind_end; /* some lie behind the file's end; of interest only when an image is opened */
 };
 /* -EEXIST: already there, so two tables overlap. -ENOMEM. */
 int meta_add(struct qcow2 *q, uint64_t offset, uint64_t length);
@@ -349,9 +352,9 @@ struct allocator {
 	uint64_t high_water;		 /* cluster: from here on everything is free; of a device: its end */
 	uint64_t file_end;		 /* bytes: the file is that long */
 	uint64_t reserved, reserved_end; /* clusters that are about to be counted: taken, whatever their refcounts say */
-	bool extending;
+	bool extending, extending_ahead;
 	uint64_t extending_to;
-	int extend_error;
+
 	struct transfer extension;
 	struct waiters extended;
 	bool zeroing; /* a device: a refblock is being zeroed */
@@ -555,7 +558,8 @@ struct qcow2 {
 		struct waiters waiters;
 	} prepare;		      /* … which is under way */
 	bool l1_held;		      /* L1 is about to move: nobody may change it */
-	int broken;		      /* data that was acknowledged is lost: no flush may succeed any more */
+	int lost;		      /* an error of a sync that no flush has been told yet */
+	int broken;		      /* what new mappings are to show is lost: no flush may succeed any more */
 	unsigned epoch, in_flight[2]; /* parts, by the epoch that they began in */
 	struct order order;
 	struct table l1, reftable;

@@ -139,6 +139,7 @@ int lunkit_file_open(struct lunkit_host *host, const char *path, unsigned flags,
 void lunkit_file_close(struct lunkit_host *host, int fd)
 {
 	(void)host;
+	image_unlock_file(fd);
 	close(fd);
 }
 

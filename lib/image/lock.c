@@ -38,7 +38,7 @@ static int is_taken(int fd, off_t byte)
 	return lock.l_type != F_UNLCK;
 }
 
-static void unlock_all(int fd)
+void image_unlock_file(int fd)
 {
 	struct flock lock = {
 		.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = BYTE_USED, .l_len = BYTE_DENIED + PERMISSIONS - BYTE_USED
@@ -64,7 +64,7 @@ int image_lock_file(int fd, unsigned use, unsigned deny, unsigned *ret_use, unsi
 	}
 	if (r >= 0 && !(clash_use | clash_deny))
 		return 0;
-	unlock_all(fd);
+	image_unlock_file(fd);
 	if (r < 0)
 		return r;
 	*ret_use = clash_use;

@@ -19,5 +19,8 @@
  */
 int image_lock_file(int fd, unsigned use, unsigned deny, unsigned *ret_use, unsigned *ret_deny);
 
+/* Before closing: io_uring may hold on to an open file for a moment after its last operation has completed, and with it to the locks. */
+void image_unlock_file(int fd);
+
 /* What an image needs: a writer is alone, readers are among themselves. 1: this filesystem has no locks. Sets the error when it fails. */
 int image_lock_for_use(int fd, bool write, const char *path, struct lunkit_error *err);

@@ -237,7 +237,8 @@ static void harmless(void)
 	for (unsigned i = 0; i < ARRAY_SIZE(places); i++)
 		if (places[i] + 8 <= file->size && get_be64(file->data + places[i]) == 0x6666666666666666ull)
 			fail_msg("a guest's data is in the table at %#" PRIx64, places[i]);
-	uint64_t l2 = get_be64(file->data + places[0]) & 0x00fffffffffffe00ull, block = get_be64(file->data + places[1]) & ~511ull;
+	uint64_t l2 = places[0] + 8 <= file->size ? get_be64(file->data + places[0]) & 0x00fffffffffffe00ull : 0;
+	uint64_t block = places[1] + 8 <= file->size ? get_be64(file->data + places[1]) & ~511ull : 0;
 	if (l2 && l2 + 8 <= file->size)
 		assert_true(get_be64(file->data + l2) != 0x6666666666666666ull);
 	if (block && block + 8 <= file->size)
