@@ -227,12 +227,6 @@ int check_image(struct qcow2 *q, unsigned flags, struct lunkit_check_report *rep
 	return r;
 }
 
-void check_forget(struct qcow2 *q)
-{
-	cache_shrink(q, true);
-	q->alloc.cursor = 0;
-}
-
 int check_finish(struct qcow2 *q, unsigned flags, const struct lunkit_check_report *report)
 {
 	const uint64_t bits = INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT;
@@ -262,12 +256,19 @@ struct check_job {
 	unsigned flags;
 };
 
+/* What was repaired in the file is not what the cache has. */
+static void forget(struct qcow2 *q)
+{
+	cache_shrink(q, true);
+	q->alloc.cursor = 0;
+}
+
 static void check_end(struct check_job *check, int result)
 {
 	struct qcow2 *q = check->quiet.q;
 	struct lunkit_job *job = check->job;
 	if (check->flags)
-		check_forget(q);
+		forget(q);
 	if (result < 0)
 		lunkit_error_set(lunkit_job_error(job), result, "%.300s: cannot check the image: %s", q->name,
 				 result == -EFBIG ? "its file is too large" : strerror(-result));
