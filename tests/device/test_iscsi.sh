@@ -1,5 +1,5 @@
 #!/bin/bash
-# limit: 400 seconds
+# limit: 600 seconds
 # libiscsi's conformance tests over the kernel's iSCSI target on the loopback. tests/device/iscsi-expected.txt names those that do not pass, and why.
 # shellcheck source=tests/device/lib.sh
 . "${BASH_SOURCE[0]%/*}/lib.sh"
@@ -33,7 +33,7 @@ results() {
 
 step 'the tests'
 # To a terminal, it tells in time what it does.
-script -qefc "timeout 360 iscsi-test-cu --dataloss --test=ALL --verbose iscsi://127.0.0.1/$iqn/0" /dev/null </dev/null | tr -d '\r' >"$work/report" || true
+script -qefc "timeout 540 iscsi-test-cu --dataloss --test=ALL --verbose iscsi://127.0.0.1/$iqn/0" /dev/null </dev/null | tr -d '\r' >"$work/report" || true
 cp "$work/report" "$LUNKIT_LOGS/iscsi-report.txt"
 results <"$work/report" | LC_ALL=C sort >"$work/results"
 cp "$work/results" "$LUNKIT_LOGS/iscsi-results.txt"
