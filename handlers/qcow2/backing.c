@@ -82,14 +82,15 @@ int backing_open(struct qcow2 *q, const struct lunkit_params *params, struct lun
 		lunkit_error_set(err, ENOTSUP, "%.200s: its backing file \"%.300s\" is not a plain path", q->name, name);
 		r = lunkit_error_hint(err, "Only files and block devices can be backing files; `qemu-img rebase` changes it.");
 	} else {
-		const char *kind = backing_kind(option ? option->value : q->header.backing_format, q->name, name, err);
+		const char *format = option ? option->value : q->header.backing_format;
+		const char *kind = backing_kind(format, q->name, name, err);
 		char *path = kind ? backing_path(params->name, name) : NULL;
 		if (kind && !path)
 			r = lunkit_error_set(err, ENOMEM, "%.300s: not enough memory", q->name);
 		else if (path)
 			r = lunkit_child_open(params, kind, path, NULL, LUNKIT_CHILD_READ_ONLY, &q->backing, err);
 		else
-			r = -ENOTSUP;
+			r = *format ? -ENOTSUP : -EINVAL; /* as the error says */
 		free(path);
 	}
 	if (r < 0 && params->look_only) {
