@@ -22,6 +22,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "control/lease.h"
+#include "control/worker_log.h"
 
 #define MESSAGES_A_TURN 8
 #define ASKS_MAX 16
@@ -43,6 +44,7 @@ struct channel {
 	char *label, *path;
 	struct worker_process process;
 	sd_event_source *socket_source, *process_source, *timer;
+	struct worker_log *log;
 	struct list requests;
 	uint32_t next_id;
 	unsigned asks, notices;
@@ -76,6 +78,8 @@ static void close_sources(struct channel *channel)
 	channel->socket_source = sd_event_source_disable_unref(channel->socket_source);
 	channel->process_source = sd_event_source_disable_unref(channel->process_source);
 	channel->timer = sd_event_source_disable_unref(channel->timer);
+	worker_log_free(channel->log);
+	channel->log = NULL;
 }
 
 static void signal_worker(struct channel *channel)
@@ -443,10 +447,13 @@ int channel_new(const struct channel_config *config, struct channel **ret, struc
 		lunkit_error_set(err, r, "cannot use %s/workers.lock: %s", config->runtime_directory, strerror(-r));
 		goto fail;
 	}
+	worker.relay_log = true;
 	r = worker_spawn(&worker, &channel->process, err);
 	close(worker.keep_fd);
 	if (r < 0)
 		goto fail;
+	if (worker_log_new(config->event, channel->process.log, channel->label, &channel->log) < 0)
+		log_warning("%s: what its worker says can't be heard", channel->label);
 	if (config->count)
 		++*config->count;
 	fcntl(channel->process.socket, F_SETFL, fcntl(channel->process.socket, F_GETFL) | O_NONBLOCK);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/kind.h"
 #include "base/log.h"
 #include "control/channel.h"
 #include "control/state.h"
@@ -20,16 +21,6 @@ struct description {
 	size_t index;
 };
 
-static bool kind_is_valid(const char *kind, size_t length)
-{
-	if (length == 0 || length >= PROTOCOL_KIND_MAX || kind[0] < 'a' || kind[0] > 'z')
-		return false;
-	for (size_t i = 0; i < length; i++)
-		if (!((kind[i] >= 'a' && kind[i] <= 'z') || (kind[i] >= '0' && kind[i] <= '9')))
-			return false;
-	return true;
-}
-
 int handlers_scan(const char *directory, struct names *ret)
 {
 	struct names files, kinds = { 0 };
@@ -39,9 +30,11 @@ int handlers_scan(const char *directory, struct names *ret)
 	for (size_t i = 0; i < files.count && r == 0; i++) {
 		char *name = files.items[i];
 		size_t length = strlen(name);
-		if (length < 4 || strcmp(name + length - 3, ".so") != 0 || !kind_is_valid(name, length - 3))
+		if (length < 4 || strcmp(name + length - 3, ".so") != 0)
 			continue;
 		name[length - 3] = '\0';
+		if (!kind_is_name(name))
+			continue;
 		/* sorted: the beginning of a name comes before it */
 		const char *last = kinds.count ? kinds.items[kinds.count - 1] : NULL;
 		if (last && strncmp(last, name, strlen(last)) == 0) {

@@ -12,6 +12,7 @@
 #include "base/checked.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "base/path.h"
 
 struct parsing {
 	struct settings *settings;
@@ -187,16 +188,10 @@ int settings_check_allowed(const struct settings *settings, const struct referen
 {
 	if (settings->allow.count == 0 || !reference_is_path(reference))
 		return 0;
-	for (size_t i = 0; i < settings->allow.count; i++) {
-		const char *folder = settings->allow.items[i];
-		size_t length = strlen(folder);
-		while (length && folder[length - 1] == '/')
-			length--;
-		/* A name from targetcli was not resolved: ".." would lead out of the directory again. */
-		if (strncmp(reference->name, folder, length) == 0 && reference->name[length] == '/' &&
-		    !strstr(reference->name + length, "/../"))
+	/* A name from targetcli was not resolved: path_is_below() refuses ".." in it. */
+	for (size_t i = 0; i < settings->allow.count; i++)
+		if (path_is_below(reference->name, settings->allow.items[i]))
 			return 0;
-	}
 	lunkit_error_set(err, EACCES, "lunkitd's configuration does not allow '%s'", reference->name);
 	return lunkit_error_hint(err, "put the image into a directory that lunkit.conf names with allow =, or add its directory there");
 }

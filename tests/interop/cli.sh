@@ -95,6 +95,7 @@ fails 2 "needs a size" "$lunkit" create odd.raw
 fails 2 "given twice" "$lunkit" create odd.raw 1G --size 1G
 fails 1 "large" "$lunkit" create odd.raw 7E
 # The limit on files' sizes is an error like another, not the worker's death.
+# shellcheck disable=SC2016 # for that shell to expand
 fails 1 "File too large" bash -c 'ulimit -f 1000 && exec "$0" create odd.raw 10M --option preallocation=full' "$lunkit"
 fails 1 'no handler for images of the kind "nope"' "$lunkit" create nope:odd 1G
 fails 1 "cannot be created" "$lunkit" create null:odd 1G
