@@ -5,13 +5,14 @@
  *
  *     input: the file's bytes; the first 8 may be "FUZZ" seed(4) to vary what is asked, and are taken off
  */
-#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/byteorder.h"
 #include "base/checked.h"
 #include "fakehost/fakehost.h"
+#include "fakehost/qcow2_check.h"
 #include "fakehost/scenario.h"
 
 #define PIECE ((uint64_t)64 << 10)
@@ -20,6 +21,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const struct lunkit_handler *handler;
+static bool sane; /* the file's references and refcounts agree */
 
 /* Places at the beginning, at the end and between. */
 static uint64_t place(uint64_t size, unsigned i, uint64_t *random)
@@ -114,10 +116,11 @@ static void write_some(struct fakehost *fake, struct image *image, uint64_t *ran
 		int r = fakehost_request(fake, image, op, 0, at, op == LUNKIT_WRITE || op == LUNKIT_READ ? back : NULL, length);
 		if (op != LUNKIT_WRITE || r < 0)
 			continue;
-		/* What was taken is there. */
+		/* What was taken is there, unless clusters lie in each other. */
 		memset(buffer, (int)i, length);
 		r = fakehost_request(fake, image, LUNKIT_WRITE, 0, at, buffer, length);
-		if (r == 0 && fakehost_request(fake, image, LUNKIT_READ, 0, at, back, length) == 0 && memcmp(buffer, back, length) != 0)
+		if (r == 0 && fakehost_request(fake, image, LUNKIT_READ, 0, at, back, length) == 0 && sane &&
+		    memcmp(buffer, back, length) != 0)
 			abort();
 	}
 	free(buffer);
@@ -131,8 +134,10 @@ static void try_image(struct fakehost *fake, const struct image_params *params, 
 	int r = fakehost_try_open(fake, handler, params, &image, &err);
 	if (r < 0) {
 		/* A refusal says why. */
-		if (!err.message[0] || err.code != -r)
+		if (!err.message[0] || err.code != -r) {
+			fprintf(stderr, "open() returns %d with the error %d: %s\n", r, err.code, err.message);
 			abort();
+		}
 		return;
 	}
 	read_all(fake, image, random);
@@ -158,6 +163,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (!handler)
 		handler = scenario_handler("qcow2");
+	struct qcow2_findings found;
+	qcow2_find(data, size, &found);
+	sane = !found.corruptions && !found.dirty;
 	const struct fakehost_config config = { .seed = random, .size_max = (uint64_t)64 << 20 };
 	struct fakehost *fake = fakehost_new(&config);
 	static const uint8_t base[4096] = { 1, 2, 3 };
