@@ -613,7 +613,7 @@ const char *backing_kind(const char *format, const char *image, const char *back
 
 /*
  * Looks at the whole file and repairs it. Blocking, on any thread; no request may be in flight and nothing dirty. check_finish() has to follow,
- * on the owner's thread, where repairs were allowed: it makes the image see them. -errno: the file can't be read or written.
+ * as blocking, where repairs were allowed: it makes the image see them. -errno: the file can't be read or written.
  */
 int check_image(struct qcow2 *q, unsigned flags, struct lunkit_check_report *report);
 int check_finish(struct qcow2 *q, unsigned flags, const struct lunkit_check_report *report);
