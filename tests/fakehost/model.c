@@ -40,10 +40,12 @@ void model_free(struct model *model)
 
 void model_fill(void *buffer, uint32_t op, uint64_t sector, uint64_t count)
 {
-	uint64_t *words = buffer;
-	for (uint64_t i = 0; i < count; i++)
-		for (unsigned k = 0; k < MODEL_SECTOR / 8; k++)
-			*words++ = model_tag(op, sector + i);
+	char *at = buffer; /* at any address */
+	for (uint64_t i = 0; i < count; i++) {
+		uint64_t tag = model_tag(op, sector + i);
+		for (unsigned k = 0; k < MODEL_SECTOR / sizeof(tag); k++, at += sizeof(tag))
+			memcpy(at, &tag, sizeof(tag));
+	}
 }
 
 uint64_t model_read_tag(const void *content)
