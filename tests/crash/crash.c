@@ -131,7 +131,7 @@ static bool reopen(struct run *run, const void *image, uint64_t size, uint64_t m
 		uint64_t random = run->seed ^ run->cut, sectors = run->model->sectors;
 		char *buffer = malloc(64 * MODEL_SECTOR), *back = malloc(64 * MODEL_SECTOR);
 		for (unsigned i = 0; i < 6 && good; i++) {
-			uint64_t count = MIN(1 + fakehost_below(&random, 64), sectors), at = fakehost_below(&random, sectors - count + 1);
+			uint64_t count = 1 + fakehost_below(&random, MIN(sectors, 64u)), at = fakehost_below(&random, sectors - count + 1);
 			model_fill(buffer, 0x77000000u + i, at, count);
 			int r = fakehost_request(run->after, opened, LUNKIT_WRITE, 0, at * MODEL_SECTOR, buffer, count * MODEL_SECTOR);
 			if (r == 0)

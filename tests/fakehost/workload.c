@@ -162,7 +162,8 @@ static enum lunkit_op choose_op(struct run *run)
 /* Cuts the buffer into pieces of whole sectors. */
 static unsigned cut(struct run *run, struct slot *slot)
 {
-	unsigned pieces = (unsigned)MIN(1 + below(run, PIECES_MAX), slot->count);
+	uint64_t wanted = 1 + below(run, PIECES_MAX);
+	unsigned pieces = (unsigned)MIN(wanted, slot->count);
 	char *at = slot->buffer;
 	uint64_t left = slot->count;
 	for (unsigned i = 0; i < pieces; i++) {

@@ -111,8 +111,8 @@ static void write_some(struct fakehost *fake, struct image *image, uint64_t *ran
 	memset(buffer, 0x5a, PIECE);
 	for (unsigned i = 0; i < PIECES; i++) {
 		enum lunkit_op op = ops[fakehost_below(random, ARRAY_SIZE(ops))];
-		uint64_t at = place(size, (unsigned)fakehost_below(random, 8), random),
-			 length = MIN(1 + fakehost_below(random, PIECE), size - at);
+		uint64_t at = place(size, (unsigned)fakehost_below(random, 8), random), length = 1 + fakehost_below(random, PIECE);
+		length = MIN(length, size - at);
 		int r = fakehost_request(fake, image, op, 0, at, op == LUNKIT_WRITE || op == LUNKIT_READ ? back : NULL, length);
 		if (op != LUNKIT_WRITE || r < 0)
 			continue;

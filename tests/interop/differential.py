@@ -115,7 +115,7 @@ class Sequence:
     def by_lunkit(self):
         commands = [f'random {self.random.randrange(20, self.options.requests)} {self.random.randrange(1 << 30)} {self.cluster}' +
                     (' nodiscard' if self.v2 and self.backing else '')]
-        if self.can_resize and self.random.random() < 0.2 and not (self.v2 and self.snapshots):
+        if self.can_resize and self.random.random() < 0.2 and not (self.v2 and (self.snapshots or self.backing)):
             self.size += self.random.randrange(1, 2 * self.cluster // 512 + 200) * 512
             commands += [f'resize {self.size}', f'random 30 {self.random.randrange(1 << 30)} {self.cluster}' +
                          (' nodiscard' if self.v2 and self.backing else '')]
