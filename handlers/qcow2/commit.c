@@ -149,38 +149,37 @@ static void write_run(struct qcow2 *q, struct slice *slice)
 }
 
 /*
- * What the page cache could not write it forgets. What guests overwrote is theirs to write again: a flush tells them, this one or, when nobody waits for
- * this one, the next. But what new mappings are to show may be lost too, with old data in it: they must never be written.
+ * Linux tells of what could not be written once: the pages are marked clean or dropped, and the next fdatasync succeeds. With them may be gone what guests were told is
+ * written, and what new mappings are to show, old data included. So no mapping is written after this, and no flush succeeds, until the image is opened
+ * again by somebody who has seen the error: on disk it is as of the last flush that succeeded.
  */
-static void sync_failed(struct qcow2 *q, int result, bool base)
+static void sync_failed(struct qcow2 *q, int result)
 {
-	struct commit *commit = &q->commit;
-	commit->error = result;
-	if (!commit->current.first)
-		q->lost = result;
-	if (q->direct || !base || q->broken)
+	q->commit.error = result;
+	if (q->broken)
 		return;
-	lunkit_log(LUNKIT_LOG_ERROR,
-		   "%s: fdatasync failed (error %d) for data that nothing else holds: no flush can succeed until the image is opened again",
-		   q->name, -result);
-	q->broken = -EIO;
+	lunkit_log(
+		LUNKIT_LOG_ERROR,
+		"%s: a flush failed: %s. Data that the guest was told is written may be lost, and the kernel tells of it once only: every "
+		"flush fails from now on, until the image is detached and attached again",
+		q->name, strerror(-result));
+	q->broken = result;
 }
 
 static void sync_done(struct lunkit_io *io, int result)
 {
 	struct qcow2 *q = list_entry(io, struct qcow2, commit.sync);
 	struct commit *commit = &q->commit;
-	if (result == -EINTR || result == -EAGAIN) {
+	if (result == -EINTR || result == -EAGAIN || result == -ECANCELED) {
 		lunkit_io_fdatasync(q->host, &commit->sync, q->fd);
 		return;
 	}
-	bool base = q->order.syncing & ORDER_BASE;
 	order_sync_end(&q->order, result == 0);
 	if (result == 0) {
 		release_all(q, &commit->written, true);
 		cache_room(q);
 	} else {
-		sync_failed(q, result, base);
+		sync_failed(q, result);
 	}
 	advance(q);
 }
@@ -222,11 +221,8 @@ static void end(struct qcow2 *q)
 	free_round_end(q, error == 0);
 	struct waiters flushes = commit->current;
 	waiters_init(&commit->current);
-	if (flushes.first) {
-		int told = error ? error : q->lost;
-		q->lost = 0;
-		waiters_wake(&flushes, told);
-	}
+	if (flushes.first)
+		waiters_wake(&flushes, error);
 	waiters_wake(&commit->ended, error);
 	/* When nothing can be written, there will be no room. */
 	waiters_wake(&q->cache.room, error);
@@ -291,7 +287,7 @@ void commit_want(struct qcow2 *q)
 bool commit_flush(struct qcow2 *q, struct waiter *waiter)
 {
 	struct commit *commit = &q->commit;
-	if (!commit->running && !commit->dirty_count && !q->broken && !q->lost && order_is_durable(&q->order))
+	if (!commit->running && !commit->dirty_count && !q->broken && order_is_durable(&q->order))
 		return true;
 	waiters_add(&commit->next, waiter);
 	commit_want(q);

@@ -558,8 +558,7 @@ struct qcow2 {
 		struct waiters waiters;
 	} prepare;		      /* … which is under way */
 	bool l1_held;		      /* L1 is about to move: nobody may change it */
-	int lost;		      /* an error of a sync that no flush has been told yet */
-	int broken;		      /* what new mappings are to show is lost: no flush may succeed any more */
+	int broken;		      /* the error of a failed sync: no flush may succeed any more */
 	unsigned epoch, in_flight[2]; /* parts, by the epoch that they began in */
 	struct order order;
 	struct table l1, reftable;

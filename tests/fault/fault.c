@@ -124,19 +124,13 @@ static struct image *try_open(struct run *run, struct lunkit_error *err)
 	return fakehost_try_open(run->fake, run->handler, &params, &image, err) < 0 ? NULL : image;
 }
 
-/* What the page cache could not write it has dropped: until the image is opened again, no flush has to succeed, and then it is as after a power cut. */
-static bool may_fail_on(const struct run *run)
-{
-	return !run->scenario->direct && (run->kind == FAULT_SYNC || run->kind == FAULT_SYNC_STICKY);
-}
-
 /*
- * A flush that failed may have lost what the page cache held, for good. So a handler may refuse every flush until the image is opened again, and
+ * A flush that failed may have lost what the page cache or the device held, for good. So a handler may refuse every flush until the image is opened again, and
  * then there is what a power cut would have left: all that was flushed.
  */
 static bool is_stuck(struct run *run, struct image *image)
 {
-	if ((run->kind != FAULT_SYNC && run->kind != FAULT_SYNC_STICKY) || run->scenario->direct)
+	if (run->kind != FAULT_SYNC && run->kind != FAULT_SYNC_STICKY)
 		return false;
 	for (unsigned i = 0; i < 2; i++)
 		if (fakehost_request(run->fake, image, LUNKIT_FLUSH, 0, 0, NULL, 0) == 0)
@@ -154,8 +148,7 @@ static bool recover(struct run *run, struct image *image)
 					      .requests = 25,
 					      .slots = 3,
 					      .cluster_size = run->scenario->cluster_size,
-					      .no_discard = run->scenario->no_discard,
-					      .errors_expected = may_fail_on(run) };
+					      .no_discard = run->scenario->no_discard };
 	struct fakehost *fake = run->fake;
 	if (!workload_verify(fake, image, run->model, false, fake->moment, fake->moment, text, sizeof(text)))
 		return fail(run, "when the fault is gone", text);
@@ -169,7 +162,7 @@ static bool recover(struct run *run, struct image *image)
 	if (result.wrong || result.unexpected)
 		return fail(run, "new requests when the fault is gone", result.text);
 	int r = fakehost_request(fake, image, LUNKIT_FLUSH, 0, 0, NULL, 0);
-	return r == 0 || (r == -EIO && may_fail_on(run)) || fail(run, "a flush when the fault is gone", strerror(-r));
+	return r == 0 || fail(run, "a flush when the fault is gone", strerror(-r));
 }
 
 static bool work(struct run *run, struct image *image)
@@ -204,8 +197,7 @@ static bool reopen(struct run *run)
 	struct image *image = try_open(run, &err);
 	if (!image)
 		return fail(run, "it does not open again", err.message);
-	bool good =
-		workload_verify(run->fake, image, run->model, may_fail_on(run), run->fake->moment, run->fake->moment, text, sizeof(text));
+	bool good = workload_verify(run->fake, image, run->model, run->stuck, run->fake->moment, run->fake->moment, text, sizeof(text));
 	fakehost_close(run->fake, image);
 	return good || fail(run, "opened again", text);
 }
