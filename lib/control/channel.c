@@ -57,11 +57,10 @@ struct channel {
 struct open_task {
 	struct task task;
 	struct channel *channel;
-	int socket, result;
 	char *path;
 	const char **directories; /* ends with NULL; or NULL: nothing besides path */
 	bool may_write;
-	struct protocol_packet request;
+	struct protocol_packet request, answer;
 };
 
 static void channel_release(struct channel *channel)
@@ -184,17 +183,18 @@ static void open_work(struct task *task)
 		.no_siblings = !open->directories,
 		.may_write = open->may_write,
 	};
-	open->result = opener_answer(&policy, open->socket, &open->request);
+	opener_handle(&policy, &open->request, &open->answer);
 }
 
 static void open_done(struct task *task)
 {
 	struct open_task *open = (struct open_task *)task;
 	struct channel *channel = open->channel;
+	/* Only now: a worker that has its answer may ask for the next file at once. */
 	channel->opening = false;
-	close(open->socket);
-	if (open->result == -EAGAIN)
+	if (!channel->reaped && protocol_send(channel->process.socket, &open->answer) == -EAGAIN)
 		channel_kill(channel, "the worker does not read its messages");
+	protocol_close_fds(&open->answer);
 	free(open->path);
 	free(open->directories);
 	free(open);
@@ -225,14 +225,6 @@ static void handle_open(struct channel *channel, const struct protocol_packet *p
 	}
 	open->request = *packet;
 	open->request.fd_count = 0;
-	open->socket = fcntl(channel->process.socket, F_DUPFD_CLOEXEC, 16);
-	if (open->socket < 0) {
-		channel_kill(channel, "cannot open files for the worker: %s", strerror(errno));
-		free(open->path);
-		free(open->directories);
-		free(open);
-		return;
-	}
 	channel->opening = true;
 	tasks_start(channel->config.tasks, &open->task);
 }
@@ -396,6 +388,8 @@ static int on_process(sd_event_source *source, int fd, uint32_t events, void *us
 			handle_failed(channel, &packet.message.result);
 		else if (packet.message.type == PROTOCOL_REPLY)
 			handle_reply(channel, &packet.message);
+		else if (packet.message.type == PROTOCOL_MODES && channel->config.modes)
+			channel->config.modes(channel->config.argument, packet.message.modes.modes);
 		protocol_close_fds(&packet);
 	}
 	siginfo_t info = { 0 };

@@ -19,6 +19,10 @@
 #include "base/log.h"
 
 #define STEP_MS 50
+/* For a lunkitd that lives (it may be ending), and for one that is dead. */
+#define LIVE_PATIENCE_MS 1000
+#define DEAD_PATIENCE_MS 20000
+#define RELEASE_MS 1000
 
 static int open_lock(const char *directory, const char *name)
 {
@@ -29,17 +33,61 @@ static int open_lock(const char *directory, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
-int lease_take(const char *runtime_directory, int *ret_fd, struct lunkit_error *err)
+/* Whose lock it is, as it wrote. 0: unknown. */
+static pid_t lock_owner(int fd)
+{
+	char text[16] = "";
+	ssize_t length = pread(fd, text, sizeof(text) - 1, 0);
+	text[length > 0 ? length : 0] = '\0';
+	return atoi(text);
+}
+
+/* A process that was killed is a zombie, or not to be found, while threads of it are still in the kernel. */
+static bool is_dead(pid_t pid)
+{
+	char path[64], text[512];
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT;
+	ssize_t length = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[length > 0 ? length : 0] = '\0';
+	const char *name_end = strrchr(text, ')'); /* the name may hold anything */
+	return name_end && (name_end[1] == ' ') && (name_end[2] == 'Z' || name_end[2] == 'X');
+}
+
+static bool lock_patiently(int fd, void (*release)(void *argument), void *argument)
+{
+	for (unsigned waited = 0;; waited += STEP_MS) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return true;
+		bool dead = is_dead(lock_owner(fd));
+		if (waited >= (dead ? DEAD_PATIENCE_MS : LIVE_PATIENCE_MS))
+			return false;
+		if (dead && waited % RELEASE_MS == 0) {
+			log_warning("a lunkitd that was killed is not gone yet: ending what it waits for in the kernel");
+			release(argument);
+		}
+		usleep(STEP_MS * 1000);
+	}
+}
+
+int lease_take(const char *runtime_directory, void (*release)(void *argument), void *argument, int *ret_fd, struct lunkit_error *err)
 {
 	int fd = open_lock(runtime_directory, "lunkitd.lock");
 	if (fd < 0)
 		return lunkit_error_set(err, fd, "cannot open %s/lunkitd.lock: %s", runtime_directory, strerror(-fd));
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		char text[16] = "";
-		ssize_t length = pread(fd, text, sizeof(text) - 1, 0);
-		text[length > 0 ? length : 0] = '\0';
+	if (!lock_patiently(fd, release, argument)) {
+		pid_t owner = lock_owner(fd);
+		bool dead = is_dead(owner);
 		close(fd);
-		lunkit_error_set(err, EBUSY, "another lunkitd runs already (process %d)", atoi(text));
+		if (dead) {
+			lunkit_error_set(err, EBUSY, "a lunkitd that was killed (process %d) still hangs in the kernel", (int)owner);
+			return lunkit_error_hint(
+				err, "see: cat /proc/%d/task/*/stack; if nothing helps, the machine has to be booted again", (int)owner);
+		}
+		lunkit_error_set(err, EBUSY, "another lunkitd runs already (process %d)", (int)owner);
 		return lunkit_error_hint(err, "stop it first: systemctl stop lunkitd");
 	}
 	char text[16];

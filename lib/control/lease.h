@@ -8,8 +8,11 @@
 
 #include "base/error.h"
 
-/* -EBUSY: another lunkitd runs. The lock lasts as long as the fd. */
-int lease_take(const char *runtime_directory, int *ret_fd, struct lunkit_error *err);
+/*
+ * -EBUSY: another lunkitd runs. The lock lasts as long as the fd. One that was killed holds it until its last thread is gone, and one of these may be in the kernel, waiting for
+ * an answer that lunkitd itself should have given: release() is called, from time to time, to make the kernel give that up (target_events_release()). Blocks, for 20 s at most.
+ */
+int lease_take(const char *runtime_directory, void (*release)(void *argument), void *argument, int *ret_fd, struct lunkit_error *err);
 /* A lease for one worker: an fd to pass on (worker_config.keep_fd) and to close once the worker runs. */
 int lease_for_worker(const char *runtime_directory, int *ret_fd);
 /* Waits for workers of a former lunkitd, and kills those that are still there after timeout_ms. Blocks: before the main loop. */

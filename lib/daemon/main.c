@@ -19,6 +19,7 @@
 #include "control/lease.h"
 #include "daemon/service.h"
 #include "pool/bus.h"
+#include "target/events.h"
 
 #define AWAIT_WORKERS_MS 45000
 
@@ -248,7 +249,7 @@ int main(int argc, char **argv)
 
 	int lock;
 	if (make_runtime_directory(service.settings.runtime_directory, &err) < 0 ||
-	    lease_take(service.settings.runtime_directory, &lock, &err) < 0 ||
+	    lease_take(service.settings.runtime_directory, target_events_release, (void *)&target_root_system, &lock, &err) < 0 ||
 	    lease_await_workers(service.settings.runtime_directory, AWAIT_WORKERS_MS, &err) < 0 || start(&service, &err) < 0)
 		return fail(&err);
 	int r = sd_event_loop(service.event);

@@ -200,22 +200,25 @@ static int opener_remove(const struct opener_policy *policy, const struct protoc
 	return 0;
 }
 
-int opener_answer(const struct opener_policy *policy, int socket, const struct protocol_packet *request)
+void opener_handle(const struct opener_policy *policy, const struct protocol_packet *request, struct protocol_packet *ret_answer)
 {
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	struct protocol_packet answer = { .fds = { -1, -1, -1 } };
 	int fd = -1;
 	uint32_t flags = 0;
 	int r = request->message.type == PROTOCOL_REMOVE ? opener_remove(policy, &request->message.open, &err)
 							 : opener_open(policy, &request->message.open, &fd, &flags, &err);
-	protocol_set_result(&answer.message, PROTOCOL_ANSWER, request->message.id, r, r < 0 ? &err : NULL);
-	answer.message.result.flags = flags;
-	if (fd >= 0) {
-		answer.fds[0] = fd;
-		answer.fd_count = 1;
-	}
-	r = protocol_send(socket, &answer);
-	if (fd >= 0)
-		close(fd);
+	protocol_set_result(&ret_answer->message, PROTOCOL_ANSWER, request->message.id, r, r < 0 ? &err : NULL);
+	ret_answer->message.result.flags = flags;
+	ret_answer->fds[0] = fd;
+	ret_answer->fds[1] = ret_answer->fds[2] = -1;
+	ret_answer->fd_count = fd >= 0 ? 1 : 0;
+}
+
+int opener_answer(const struct opener_policy *policy, int socket, const struct protocol_packet *request)
+{
+	struct protocol_packet answer;
+	opener_handle(policy, request, &answer);
+	int r = protocol_send(socket, &answer);
+	protocol_close_fds(&answer);
 	return r;
 }

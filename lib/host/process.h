@@ -47,7 +47,9 @@ struct opener_policy {
 	bool may_write, may_create;
 	bool *ret_created; /* with may_create: true while a file that was made for the worker has not been removed for it; only that one is written or removed */
 };
-/* Answers an OPEN or REMOVE message on the worker's socket. Returns what protocol_send() did. */
+/* The answer to an OPEN or REMOVE message, to be sent and its fds closed. May block as long as the file's storage does. */
+void opener_handle(const struct opener_policy *policy, const struct protocol_packet *request, struct protocol_packet *ret_answer);
+/* The same, sent on the worker's socket. Returns what protocol_send() did. */
 int opener_answer(const struct opener_policy *policy, int socket, const struct protocol_packet *request);
 
 /*

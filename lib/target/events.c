@@ -212,6 +212,16 @@ static void set_parameter(const struct target_root *root, const char *name, cons
 		log_warning("cannot write %s of module target_core_user: %s", name, strerror(-r));
 }
 
+void target_events_release(void *argument)
+{
+	const struct target_root *root = argument;
+	if (!file_exists("%s/" PARAMETERS "/reset_netlink", root->sys))
+		return;
+	set_parameter(root, "block_netlink", "1");
+	set_parameter(root, "reset_netlink", "1");
+	set_parameter(root, "block_netlink", "0");
+}
+
 /* Where the kernel keeps persistent reservations: Debian's rtslib wants this folder, and it can only be named before the first fabric module is loaded. */
 static void set_database_folder(const struct target_root *root)
 {

@@ -65,6 +65,9 @@ struct target_events_config {
 /* Starts the thread. It never ends: libtcmu's own way to stop waits for devices without a bound, and they are to stay in the kernel. */
 int target_events_start(const struct target_events_config *config, struct target_events **ret, struct lunkit_error *err);
 
+/* Makes the kernel give up waiting for answers that a lunkitd which was killed will not give. Only while no lunkitd runs. argument: a struct target_root. */
+void target_events_release(void *argument);
+
 /*
  * Main thread: the result (0 or -errno) for the kernel. The event is gone afterwards. False: the thread does not wait any more, and the kernel was told
  * -ETIMEDOUT.

@@ -18,6 +18,12 @@
 #include "control/lease.h"
 
 static char folder[64];
+static int releases;
+
+static void count_release(void *argument)
+{
+	++*(int *)argument;
+}
 
 static int setup(void **state)
 {
@@ -41,13 +47,58 @@ static void test_one_daemon(void **state)
 	int first, second = -7;
 	char self[32];
 	snprintf(self, sizeof(self), "process %d", (int)getpid());
-	assert_int_equal(lease_take(folder, &first, &err), 0);
-	assert_int_equal(lease_take(folder, &second, &err), -EBUSY);
+	assert_int_equal(lease_take(folder, count_release, &releases, &first, &err), 0);
+	assert_int_equal(lease_take(folder, count_release, &releases, &second, &err), -EBUSY);
 	assert_non_null(strstr(err.message, self));
 	assert_int_equal(second, -7);
 	close(first);
-	assert_int_equal(lease_take(folder, &second, &err), 0);
+	assert_int_equal(lease_take(folder, count_release, &releases, &second, &err), 0);
 	close(second);
+}
+
+/* The lock of a daemon that was killed is held on by what it left behind: here by a child, until release() ends that. */
+static pid_t leftover;
+
+static void end_leftover(void *argument)
+{
+	++*(int *)argument;
+	kill(leftover, SIGKILL);
+	waitpid(leftover, NULL, 0);
+}
+
+static void test_dead_daemon(void **state)
+{
+	(void)state;
+	int fds[2];
+	assert_int_equal(pipe(fds), 0);
+	pid_t daemon = fork();
+	if (daemon == 0) {
+		int lock;
+		if (lease_take(folder, count_release, &releases, &lock, NULL) < 0)
+			_exit(1);
+		leftover = fork();
+		if (leftover == 0) {
+			close(fds[1]);
+			for (;;)
+				pause();
+		}
+		ssize_t ignored = write(fds[1], &leftover, sizeof(leftover));
+		(void)ignored;
+		_exit(0); /* a zombie from here on */
+	}
+	close(fds[1]);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	assert_int_equal(read(fds[0], &leftover, sizeof(leftover)), sizeof(leftover));
+	char byte;
+	assert_int_equal(read(fds[0], &byte, 1), 0); /* the daemon is dead, and not waited for */
+	releases = 0;
+	int lock;
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	assert_int_equal(lease_take(folder, end_leftover, &releases, &lock, &err), 0);
+	assert_int_equal(releases, 1);
+	close(lock);
+	waitpid(daemon, NULL, 0);
+	close(fds[0]);
 }
 
 /* A process that holds a lease and does nothing until its pipe ends (or for ever). */
@@ -102,6 +153,7 @@ static void test_workers_stay(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = { TEST(test_one_daemon), TEST(test_workers_end), TEST(test_workers_stay) };
+	const struct CMUnitTest tests[] = { TEST(test_one_daemon), TEST(test_dead_daemon), TEST(test_workers_end),
+					    TEST(test_workers_stay) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
