@@ -269,6 +269,8 @@ static void check_end(struct check_job *check, int result)
 	struct lunkit_job *job = check->job;
 	if (check->flags)
 		forget(q);
+	if (result == 0 && q->only_marked && !(q->header.incompatible & INCOMPATIBLE_CORRUPT))
+		q->read_only = q->only_marked = false;
 	if (result < 0)
 		lunkit_error_set(lunkit_job_error(job), result, "%.300s: cannot check the image: %s", q->name,
 				 result == -EFBIG ? "its file is too large" : strerror(-result));

@@ -96,8 +96,10 @@ static int look_for_damage(struct qcow2 *q, struct lunkit_error *err)
 		only_read(q, what);
 	else if (r < 0)
 		return lunkit_error_set(err, r, "%.300s: not enough memory", q->name);
-	if (q->header.incompatible & INCOMPATIBLE_CORRUPT)
+	if (q->header.incompatible & INCOMPATIBLE_CORRUPT) {
+		q->only_marked = !q->read_only;
 		only_read(q, "it is marked as corrupt");
+	}
 	return 0;
 }
 

@@ -551,6 +551,7 @@ struct qcow2 {
 	uint64_t cluster_size, cluster_mask, size;
 	size_t slice_size;
 	bool is_block, read_only, durable, direct, is_corrupt;
+	bool only_marked;    /* read-only for no other reason than the corrupt bit */
 	bool hidden_changes; /* the autoclear bits are to be cleared before the first write */
 	struct {
 		bool running;

@@ -173,7 +173,7 @@ int lunkit_file_look(struct lunkit_host *host, int fd, const char *path, bool di
 		     struct lunkit_error *err);
 
 /*
- * Blocking I/O, for open(), create() and close(), and for the functions of lunkit_work, which may call these and no other function of this
+ * Blocking I/O, for open(), create() and close(), and for the functions of lunkit_work, which may call these, lunkit_file_look() and no other function of this
  * header. Offset, length and buffer of a file that is open with LUNKIT_FILE_DIRECT are aligned as its geometry says. Each does all or fails;
  * reading beyond the file's end gives zeros. lunkit_file_sync() makes every write that has completed on the file durable.
  */
@@ -361,7 +361,8 @@ struct lunkit_handler {
 	/* Kinds that lunkit_child_open() may be asked for: an array that ends with NULL, or NULL for none. */
 	const char *const *children;
 	/*
-	 * Looks for inconsistencies and repairs what flags (LUNKIT_CHECK_*) say. No request is in flight, none comes before the end. *report is
+	 * Looks for inconsistencies and repairs what flags (LUNKIT_CHECK_*) say, which is nothing when the image was opened read-only; one that the
+	 * handler itself calls read-only (LUNKIT_READ_ONLY) because it is damaged may be repaired, and its limits are read again. No request is in flight, none comes before the end. *report is
 	 * zeroed, valid until the end, and filled however the job ends. Finding something is success; the report says what.
 	 */
 	void (*check)(void *state, struct lunkit_job *job, unsigned flags, struct lunkit_check_report *report);

@@ -153,7 +153,8 @@ void image_check(struct image *image, struct image_job *job, unsigned flags, str
 	else if (!image->handler->check)
 		r = lunkit_error_set(&job->err, EOPNOTSUPP, "%s: there is nothing to check in images of the kind \"%s\"", image->name,
 				     image->handler->name);
-	else if (flags && image_is_read_only(image))
+	else if (flags &&
+		 (image->read_only || image->look_only)) /* a damaged one that only the handler calls read-only is what repair is for */
 		r = lunkit_error_set(&job->err, EROFS, "%s: the image is read-only: nothing can be repaired", image->name);
 	if (r < 0)
 		complete(job, r);

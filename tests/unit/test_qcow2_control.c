@@ -350,7 +350,16 @@ static void a_corrupt_image_can_only_be_read(void **state)
 	struct image *image = must_open(*state, NULL, false);
 	assert_true(image_is_read_only(image));
 	assert_true(reads_as(*state, image, 0, 3 * 65536, 0x33));
+	/* Until it has been looked at. */
+	check(*state, image, 0);
+	assert_true(image_is_read_only(image));
+	struct lunkit_check_report report = check(*state, image, LUNKIT_CHECK_REPAIR_ALL);
+	assert_int_equal(report.corruptions + report.leaks, 0);
+	assert_false(image_is_read_only(image));
+	fill(*state, image, MIB, 65536, 0x34);
 	image_close(image);
+	assert_int_equal(header_field(72), 0);
+	qemu_finds_nothing(path);
 }
 
 /* ---- resize ---- */
