@@ -116,10 +116,10 @@ for ((i = 0; i < 60; i++)); do
     for ((j = 0; j < length; j++)); do
         cdb+=("$(printf %02x $((RANDOM & 255)))")
     done
-    # not those that write to random places, format or sanitize
     status=0
     timeout 20 sg_raw --timeout=15 -r 4096 "$device" "${cdb[@]}" >/dev/null 2>&1 || status=$?
-    ((status < 124)) || fail "no answer to ${cdb[*]}"
+    # sg_raw itself may crash when it looks for the name of such a command
+    ((status != 124)) || fail "no answer to ${cdb[*]}"
 done
 for cdb in '28 00 ff ff ff ff 00 ff ff 00' '88 00 ff ff ff ff ff ff ff ff 00 00 00 01 00 00' '7f 00 00 00 00 00 00 18 00 09 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 01' '42 00 00 00 00 00 00 ff ff 00' \
     '83 00 00 00 00 00 00 00 00 00 00 00 ff ff 00 00' '93 00 00 00 00 00 00 00 00 00 00 00 ff ff 00 00' 'ff ff ff ff ff ff' '9e 1f 00 00 00 00 00 00 00 00 00 00 00 20 00 00'; do
