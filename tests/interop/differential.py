@@ -190,11 +190,11 @@ class Sequence:
         if self.snapshots:
             return
         self.say('qemu-img convert -c')
+        # QEMU lets narrow refcounts of clusters that compressed ones share run over, and leaks: its mistake, not what is tested here.
+        self.refcount_bits = max(self.refcount_bits, 16)
         options = f'cluster_size={self.cluster}' + (',compat=0.10' if self.v2 else f',refcount_bits={self.refcount_bits}')
         compressed = ['-c'] if self.random.random() < 0.8 else []
         run('qemu-img', 'convert', *compressed, '-f', 'qcow2', '-O', 'qcow2', '-o', options, self.image, self.path('new'))
-        # QEMU itself leaks now and then a cluster where narrow refcounts of shared clusters run over.
-        run('qemu-img', 'check', '-q', '-r', 'leaks', self.path('new'))
         os.replace(self.path('new'), self.image)
         self.backing = False
 
