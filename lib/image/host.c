@@ -130,6 +130,9 @@ int lunkit_file_open(struct lunkit_host *host, const char *path, unsigned flags,
 		notice(host, path, "this filesystem has no locks: nothing keeps another program from changing the image");
 	if (storage && flags & LUNKIT_FILE_DIRECT && !(opened & LUNKIT_FILE_DIRECT))
 		notice(host, path, "the filesystem refuses O_DIRECT: the image goes through the page cache");
+	/* What whoever made the image left in the page cache */
+	if (storage && flags & LUNKIT_FILE_WRITE && opened & LUNKIT_FILE_DIRECT)
+		loop_drop_cached(host->loop, fd);
 	*ret_fd = fd;
 	if (ret_flags)
 		*ret_flags = opened;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Starting operations: each fills one submission entry, whose user_data is the operation. An entry whose user_data is 0 (a cancellation)
+ * Starting operations: each fills one submission entry, whose user_data is the operation. An entry whose user_data is 0 (a cancellation, an advice)
  * completes without anybody being told.
  *
  * A poll operation keeps what it takes to arm it again in its own members: the fd in result, the events in flags.
  */
 #include <errno.h>
+#include <fcntl.h>
 
 #include "io/ring.h"
 
@@ -77,6 +78,16 @@ void loop_fallocate(struct loop *loop, struct loop_op *op, int fd, int mode, uin
 		return;
 	prepare(sqe, IORING_OP_FALLOCATE, fd, NULL, (unsigned)mode, offset, op);
 	sqe->addr = length;
+}
+
+void loop_drop_cached(struct loop *loop, int fd)
+{
+	struct io_uring_sqe *sqe = begin(loop, NULL, OP_ONCE);
+	if (!sqe)
+		return;
+	/* length 0: all */
+	prepare(sqe, IORING_OP_FADVISE, fd, NULL, 0, 0, NULL);
+	sqe->fadvise_advice = POSIX_FADV_DONTNEED;
 }
 
 void ring_arm_poll(struct loop *loop, struct loop_op *op)

@@ -16,16 +16,24 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/checked.h"
 #include "base/log.h"
 #include "image/image.h"
 #include "io/loop.h"
+#include "io/wakeup.h"
 #include "tcmu/lun.h"
 #include "worker/describe.h"
 #include "worker/link.h"
 #include "worker/sandbox.h"
 
 #define LOOP_DEPTH 256
-#define POLL_MAX_NS 50000 /* about a TCG wake-up, and several of a real processor's: longer spinning costs more than sleeping */
+/*
+ * How long to look for commands before sleeping. A command at depth 1 comes after a few wake-ups of others (the kernel's, the initiator's), which cost what ours
+ * costs: ten of ours, within what is worth it anywhere.
+ */
+#define POLL_WAKE_UPS 10
+#define POLL_NS_MIN 50000
+#define POLL_NS_MAX 500000
 
 _Static_assert(sizeof(struct scsi_query) <= PROTOCOL_QUERY_MAX, "a query fits a message");
 
@@ -394,6 +402,12 @@ static int session_make_lun(struct session *session, const struct lun_ring *ring
 	return 0;
 }
 
+static uint64_t poll_max_ns(void)
+{
+	uint64_t ns = POLL_WAKE_UPS * wakeup_measure_ns();
+	return MIN(MAX(ns, POLL_NS_MIN), POLL_NS_MAX);
+}
+
 /* Everything up to READY. */
 static int session_start(struct session *session, struct lunkit_error *err)
 {
@@ -402,7 +416,7 @@ static int session_start(struct session *session, struct lunkit_error *err)
 	struct loop_config loop_config = { .depth = LOOP_DEPTH, .restrict_ops = true };
 	bool is_lun = session->start->message.type == PROTOCOL_START_LUN;
 	if (is_lun)
-		loop_config.poll_max_ns = POLL_MAX_NS;
+		loop_config.poll_max_ns = poll_max_ns();
 
 	int r = handler_load(session->handlers, start->kind, &session->handler, err);
 	if (r == 0) {

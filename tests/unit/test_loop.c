@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -12,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -419,6 +421,46 @@ static void a_loop_may_be_freed_with_polls_and_helpers(void **state)
 	loop_free(NULL);
 }
 
+static size_t cached_pages(const char *map, size_t size)
+{
+	unsigned char pages[64];
+	size_t count = 0;
+	assert_int_equal(mincore((void *)map, size, pages), 0);
+	for (size_t i = 0; i < size / 4096; i++)
+		count += pages[i] & 1;
+	return count;
+}
+
+static void the_cache_forgets_a_file(void **state)
+{
+	struct loop *loop = *state;
+	const size_t size = 64 * 4096;
+	char name[] = "test_loop.XXXXXX";
+	int fd = mkstemp(name);
+	assert_true(fd >= 0);
+	unlink(name);
+	struct statfs fs;
+	assert_int_equal(fstatfs(fd, &fs), 0);
+	if (fs.f_type == TMPFS_MAGIC) { /* whose files are the page cache */
+		close(fd);
+		skip();
+	}
+	char *bytes = calloc(1, size);
+	assert_int_equal(pwrite(fd, bytes, size, 0), size);
+	free(bytes);
+	assert_int_equal(fsync(fd), 0);
+	char *map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	assert_true(map != MAP_FAILED);
+	assert_int_equal(cached_pages(map, size), 64);
+	loop_drop_cached(loop, fd);
+	assert_int_equal(loop_turn(loop, false), 0);
+	for (int i = 0; i < 2000 && cached_pages(map, size); i++)
+		usleep(5000);
+	assert_int_equal(cached_pages(map, size), 0);
+	munmap(map, size);
+	close(fd);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void)
 {
@@ -440,6 +482,7 @@ int main(void)
 		TEST(a_poll_of_nothing_fails_once),
 		TEST(timers_fire_or_are_stopped),
 		TEST(work_comes_back_with_its_result),
+		TEST(the_cache_forgets_a_file),
 		TEST(the_poller_is_asked_before_the_loop_sleeps),
 		TEST(looking_goes_on_while_it_pays),
 		TEST(run_ends_with_stop),
