@@ -18,8 +18,8 @@ static const char *const level_words[] = { [DOCTOR_OK] = "ok", [DOCTOR_NOTE] = "
 static const char *const level_colours[] = { [DOCTOR_OK] = "\033[32m", [DOCTOR_NOTE] = "\033[33m", [DOCTOR_BROKEN] = "\033[31m" };
 
 static void (*const checks[])(struct doctor *doctor) = {
-	doctor_modules,	 doctor_configfs, doctor_uio,	  doctor_io_uring, doctor_conflicts, doctor_daemon,    doctor_permissions,
-	doctor_handlers, doctor_devices,  doctor_workers, doctor_records,  doctor_limits,    doctor_targetcli,
+	doctor_modules,	 doctor_configfs, doctor_uio,	  doctor_io_uring, doctor_conflicts, doctor_daemon, doctor_permissions,
+	doctor_handlers, doctor_devices,  doctor_targets, doctor_workers,  doctor_records,   doctor_limits, doctor_targetcli,
 };
 
 const char *doctor_path(const struct doctor *doctor, const char *path)

@@ -36,6 +36,7 @@ void doctor_targetcli(struct doctor *doctor);
 void doctor_limits(struct doctor *doctor);
 /* state */
 void doctor_devices(struct doctor *doctor);
+void doctor_targets(struct doctor *doctor);
 void doctor_workers(struct doctor *doctor);
 void doctor_records(struct doctor *doctor);
 

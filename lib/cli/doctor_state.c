@@ -2,6 +2,7 @@
 /* What a crash or a hand in configfs may have left: devices that nobody serves, workers without a master, records of images that are gone. */
 #include <dirent.h>
 #include <errno.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,8 @@
 #include "host/process.h"
 #include "pool/reference.h"
 
-#define CORE "/sys/kernel/config/target/core"
+#define TARGET "/sys/kernel/config/target"
+#define CORE TARGET "/core"
 
 /* "… Config: KIND/REST Size: …" in a device's info file: the kind, when there is a handler for it here. */
 static bool device_is_ours(const struct doctor *doctor, const char *device, char kind[static REFERENCE_KIND_MAX])
@@ -56,6 +58,16 @@ static void check_device(struct doctor *doctor, const char *hba, const char *nam
 	if (doctor->running && is_listed(doctor, name))
 		return;
 	++*lost;
+	char line[16] = "";
+	char enable[820];
+	snprintf(enable, sizeof(enable), "%s/enable", device);
+	if (doctor_read_line(doctor, enable, line, sizeof(line)) && line[0] == '0') {
+		snprintf(fix, sizeof(fix), "targetcli /backstores/user:%s delete %.255s; attaching the image again does it too", kind,
+			 name);
+		doctor_add(doctor, DOCTOR_BROKEN, "device", fix, "the device %s of kind %s (%s) was made but never enabled", name, kind,
+			   hba);
+		return;
+	}
 	if (doctor->running)
 		snprintf(fix, sizeof(fix), "systemctl restart lunkitd; or remove it: targetcli /backstores/user:%s delete %.255s", kind,
 			 name);
@@ -90,6 +102,40 @@ void doctor_devices(struct doctor *doctor)
 		doctor_add(doctor, DOCTOR_OK, "device", NULL, "each device of ours in the kernel target is served (%u)", ours);
 	else if (!lost)
 		doctor_add(doctor, DOCTOR_OK, "device", NULL, "no device of ours is in the kernel target");
+}
+
+static unsigned count_links(const struct doctor *doctor, const char *target)
+{
+	char command[512];
+	glob_t found;
+	snprintf(command, sizeof(command), "%s/tpgt_*/lun/lun_*/*/enable", target);
+	unsigned count = glob(doctor_path(doctor, command), 0, NULL, &found) == 0 ? (unsigned)found.gl_pathc : 0;
+	if (count)
+		globfree(&found);
+	return count;
+}
+
+/* Targets that hold no LUN: an attach or detach that was killed half way leaves one. */
+void doctor_targets(struct doctor *doctor)
+{
+	static const char *const fabrics[] = { "loopback", "vhost" };
+	for (size_t i = 0; i < sizeof(fabrics) / sizeof(fabrics[0]); i++) {
+		char path[300], fix[400];
+		snprintf(path, sizeof(path), TARGET "/%s", fabrics[i]);
+		DIR *targets = opendir(doctor_path(doctor, path));
+		for (struct dirent *target; targets && (target = readdir(targets));) {
+			if (strncmp(target->d_name, "naa.5001405", 11) != 0)
+				continue;
+			snprintf(path, sizeof(path), TARGET "/%s/%.200s", fabrics[i], target->d_name);
+			if (count_links(doctor, path))
+				continue;
+			snprintf(fix, sizeof(fix), "targetcli /%s delete %.200s", fabrics[i], target->d_name);
+			doctor_add(doctor, DOCTOR_NOTE, "target", fix,
+				   "the %s target %s holds no LUN: an interrupted attach may have left it", fabrics[i], target->d_name);
+		}
+		if (targets)
+			closedir(targets);
+	}
 }
 
 /* A worker is lunkitd's child, or lunkit's. One whose parent is gone has drained and ends soon, unless storage holds it. */

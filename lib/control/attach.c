@@ -2,7 +2,8 @@
 /*
  * Attach: which image (task: symlinks are resolved) -> is it attached? (table) -> can it be opened, how large is it? (a worker of its own) -> a task makes the device, enables
  * it (the event thread and the LUN table see it come), exports it and waits for the disk, undoing all of it in reverse order on failure -> the answer. Two attaches of one image, or of
- * one name, exclude each other through control->attaches.
+ * one name, exclude each other through control->attaches. What a lunkitd that was killed in between has left is taken up by the next attach: a device without an export is exported,
+ * a backstore that was never enabled and a target that holds nothing are made anew.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -45,6 +46,8 @@ struct attach {
 	uint64_t size;
 	uint32_t block_size;
 	bool enable_failed;
+	bool adopt; /* the device is there without an export: what is left of an attach that was killed */
+	struct backstore_id backstore;
 	struct lun_facts facts; /* after success */
 
 	struct lunkit_error err;
@@ -89,23 +92,6 @@ static void attach_end(struct attach *attach, struct lun *lun)
 
 /* ---- making it, on a task's thread ---- */
 
-/* The WWNs of target and initiator: OpenIB's NAA 5001405 and 9 hex digits each, of the serial number, so that they stay the same. */
-static void make_wwns(const char *serial, char target[static 32], char nexus[static 32])
-{
-	char digits[18];
-	size_t count = 0;
-	uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a, for serials that have too few digits */
-	for (const char *c = serial; *c; c++) {
-		hash = (hash ^ (uint8_t)*c) * UINT64_C(0x100000001b3);
-		if (isxdigit((unsigned char)*c) && count < sizeof(digits))
-			digits[count++] = (char)tolower((unsigned char)*c);
-	}
-	for (; count < sizeof(digits); count++, hash = hash * UINT64_C(6364136223846793005) + 1)
-		digits[count] = "0123456789abcdef"[hash >> 60];
-	snprintf(target, 32, "naa.5001405%.9s", digits);
-	snprintf(nexus, 32, "naa.5001405%.9s", digits + 9);
-}
-
 static int wait_for_disk(const struct target_root *root, const struct export *export, struct lunkit_error *err)
 {
 	char disk[DISK_NAME_MAX] = "";
@@ -114,6 +100,8 @@ static int wait_for_disk(const struct target_root *root, const struct export *ex
 		if (disk_find(root, export, disk) == 0 && file_exists("%s/%s", root->dev, disk) && disk_size(root, disk, &size) == 0 &&
 		    size)
 			break;
+		if (!fabric_export_exists(root, export))
+			return lunkit_error_set(err, ENODEV, "LUN '%s' was removed while it was being attached", export->backstore.name);
 		if (tries == DISK_TRIES) {
 			lunkit_error_set(err, ETIMEDOUT, "the disk of '%s' does not appear", export->backstore.name);
 			return lunkit_error_hint(err, "the kernel's log says why: dmesg | tail");
@@ -138,11 +126,11 @@ static int wait_for_disk(const struct target_root *root, const struct export *ex
 
 static int attach_export(struct attach *attach, const struct backstore_id *id)
 {
-	char target[32], nexus[32];
+	char target[FABRIC_WWN_MAX], nexus[FABRIC_WWN_MAX];
 	struct export export;
 	struct exports exports = { .items = &export };
 	if (attach->options.fabric != ATTACH_NONE) {
-		make_wwns(attach->serial, target, nexus);
+		fabric_names(attach->serial, target, nexus);
 		enum fabric fabric = attach->options.fabric == ATTACH_LOOP ? FABRIC_LOOP : FABRIC_VHOST;
 		int r = fabric_export(&attach->root, fabric, id, target, nexus, &export, &attach->err);
 		if (r == 0 && fabric == FABRIC_LOOP) {
@@ -171,6 +159,33 @@ static int attach_record(struct attach *attach)
 	strcpy(record.serial, attach->options.serial);
 	snprintf(record.fabric, sizeof(record.fabric), "%s", fabric_text(attach->options.fabric));
 	return record_write(attach->state_directory, &record, &attach->err);
+}
+
+static void refuse_attached(struct attach *attach, const char *name, const char *device)
+{
+	lunkit_error_set(&attach->err, EEXIST, "image %s is attached already, as LUN '%s'%s%s", attach->image, name, *device ? ", " : "",
+			 device);
+	lunkit_error_hint(&attach->err, "use it, or detach it first: lunkit detach %s", name);
+}
+
+/* The rest of an attach whose device exists. */
+static void adopt_work(struct task *task)
+{
+	struct attach *attach = (struct attach *)task;
+	struct exports exports = { 0 };
+	bool exported = false;
+	int r = exports_read(&attach->root, &exports);
+	for (size_t i = 0; i < exports.count; i++)
+		exported = exported || backstore_id_equal(&exports.items[i].backstore, &attach->backstore);
+	exports_free(&exports);
+	if (r < 0)
+		lunkit_error_set(&attach->err, r, "cannot look through the kernel target's configuration: %s", strerror(-r));
+	else if (exported)
+		refuse_attached(attach, attach->name, "");
+	else if (attach_record(attach) == 0 && attach_export(attach, &attach->backstore) == 0)
+		log_info("%s: exported a device that an interrupted attach had left", attach->name);
+	else if (attach->options.persist)
+		record_remove(attach->state_directory, attach->name, NULL);
 }
 
 static void attach_work(struct task *task)
@@ -273,6 +288,18 @@ static void attach_retried(struct lun_waiter *waiter, struct lun *lun, const str
 	attach_end(attach, lun);
 }
 
+/* The LUN is what was asked for, but for an export. */
+static bool can_adopt(const struct attach *attach, const struct lun *lun)
+{
+	const struct reference *a = &attach->reference, *b = &lun->reference;
+	const struct attach_options *options = &attach->options;
+	return options->fabric != ATTACH_NONE && lun->facts.exports.count == 0 &&
+	       (lun->state == LUN_SERVING || lun->state == LUN_STARTING) && a->read_only == b->read_only && a->cache == b->cache &&
+	       strcmp(a->options, b->options) == 0 && strcmp(attach->name, lun->backstore.name) == 0 &&
+	       (!options->block_size || options->block_size == lun->block_size) &&
+	       (!options->serial[0] || strcmp(options->serial, lun->serial) == 0);
+}
+
 /* The image's LUN, or the one that has the name: held is tried again, all else is an error. True when that was the end of it. */
 static bool attach_is_there(struct attach *attach)
 {
@@ -282,11 +309,13 @@ static bool attach_is_there(struct attach *attach)
 		lun_retry(lun, &attach->waiter);
 		return true;
 	}
-	if (lun) {
+	if (lun && can_adopt(attach, lun)) {
+		attach->adopt = true;
+		attach->backstore = lun->backstore;
+		strcpy(attach->serial, lun->serial);
+	} else if (lun) {
 		const struct names *devices = &lun->facts.devices;
-		lunkit_error_set(&attach->err, EEXIST, "image %s is attached already, as LUN '%s'%s%s", attach->image, lun->backstore.name,
-				 devices->count ? ", " : "", devices->count ? devices->items[0] : "");
-		lunkit_error_hint(&attach->err, "use it, or detach it first: lunkit detach %s", lun->backstore.name);
+		refuse_attached(attach, lun->backstore.name, devices->count ? devices->items[0] : "");
 	} else if (control_lun_by_name(attach->control, attach->name)) {
 		lunkit_error_set(&attach->err, EEXIST, "there is a LUN '%s' already", attach->name);
 		lunkit_error_hint(&attach->err, "choose another name with --name");
@@ -336,6 +365,12 @@ static void attach_resolved(struct task *task)
 	if (attach_is_there(attach))
 		return;
 	attach->resolved = true;
+	if (attach->adopt) {
+		attach->task.work = adopt_work;
+		attach->task.done = attach_made;
+		tasks_start(attach->control->long_tasks, &attach->task);
+		return;
+	}
 	probe_start(attach->control, &attach->reference, attach_probed, attach);
 }
 

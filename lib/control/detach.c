@@ -107,7 +107,7 @@ struct detach {
 	uint64_t lun;
 	struct target_root root;
 	struct backstore_id backstore;
-	char name[64], state_directory[PATH_MAX];
+	char name[64], serial[BACKSTORE_SERIAL_MAX], state_directory[PATH_MAX];
 	unsigned flags;
 	bool forgotten, dead;
 	struct lunkit_error err;
@@ -237,6 +237,11 @@ static int remove_all(struct detach *detach, struct detach_item *items, size_t c
 		if (r < 0)
 			return r;
 	}
+	/* Those that an attach or detach which was killed has left empty */
+	char target[FABRIC_WWN_MAX], nexus[FABRIC_WWN_MAX];
+	fabric_names(detach->serial, target, nexus);
+	fabric_remove_empty(root, FABRIC_LOOP, target);
+	fabric_remove_empty(root, FABRIC_VHOST, target);
 	int r = backstore_remove(root, &detach->backstore);
 	if (r < 0)
 		return lunkit_error_set(&detach->err, r, "cannot remove backstore '%s': %s", detach->backstore.name, strerror(-r));
@@ -296,6 +301,7 @@ static void detach_found(void *argument, struct lun *lun, const struct lunkit_er
 		detach->lun = lun->id;
 		detach->backstore = lun->backstore;
 		snprintf(detach->name, sizeof(detach->name), "%.63s", lun->backstore.name);
+		strcpy(detach->serial, lun->serial);
 		detach->task.work = detach_work;
 		tasks_start(detach->control->long_tasks, &detach->task);
 		return;

@@ -63,6 +63,8 @@ enum lunkit_op {
 #define LUNKIT_REQUEST_FUA 1u
 /* WRITE_ZEROES: storage may be given back as long as the range reads as zeros. Without it, storage stays or becomes allocated. */
 #define LUNKIT_REQUEST_MAY_DISCARD 2u
+/* WRITE: store it compressed where that makes it smaller. Sent only where the limits have a compress_unit, and aligned to that (or up to the image's end). */
+#define LUNKIT_REQUEST_COMPRESS 4u
 
 #define LUNKIT_EXTENT_ALLOCATED 1u /* storage is allocated for it */
 #define LUNKIT_EXTENT_ZERO 2u	   /* it is known to read as zeros */
@@ -120,6 +122,7 @@ struct lunkit_limits {
 	uint64_t max_discard;	   /* DISCARD [none] */
 	uint64_t discard_granularity; /* smaller discards do nothing [block_size] */
 	uint64_t max_write_zeroes;    /* WRITE_ZEROES [none] */
+	uint64_t compress_unit;	      /* bytes that are compressed together, a power of two; 0: the image can't be written compressed */
 };
 
 /* ---- the host: what a handler may call ----------------------------------------------------------------------------------------------- */
@@ -235,6 +238,10 @@ void lunkit_info_bool(struct lunkit_info *info, const char *key, bool value);
 struct lunkit_error *lunkit_job_error(struct lunkit_job *job);
 void lunkit_job_progress(struct lunkit_job *job, uint64_t done, uint64_t total);
 void lunkit_job_done(struct lunkit_job *job, int result);
+/* Asked now and then by a job that takes long: true when it should end with -ECANCELED, leaving things as they were or to be taken up again. */
+bool lunkit_job_cancelled(const struct lunkit_job *job);
+/* Bytes a second that a job which copies may move; 0: no limit. It may change while the job runs. */
+uint64_t lunkit_job_rate(const struct lunkit_job *job);
 
 /* ---- the handler ----------------------------------------------------------------------------------------------------------------------- */
 
@@ -324,6 +331,20 @@ struct lunkit_check_report {
 	char first[256];			     /* the first thing found, in words; "" for none */
 };
 
+#define LUNKIT_SNAPSHOT_NAME_MAX 256 /* with the zero at its end */
+struct lunkit_snapshot {
+	char id[64]; /* the format's own, "" for none */
+	char name[LUNKIT_SNAPSHOT_NAME_MAX];
+	uint64_t size;		/* of the virtual disk then, bytes */
+	uint64_t time_ns;	/* when it was made, since 1970 */
+	uint64_t vm_state_size; /* bytes of a virtual machine's memory that were saved with it */
+};
+struct lunkit_snapshots;
+/* For snapshot_list(): copies it behind those that are there. -ENOMEM. */
+int lunkit_snapshots_add(struct lunkit_snapshots *list, const struct lunkit_snapshot *snapshot);
+
+enum lunkit_snapshot_op { LUNKIT_SNAPSHOT_CREATE, LUNKIT_SNAPSHOT_DELETE, LUNKIT_SNAPSHOT_REVERT };
+
 struct lunkit_handler {
 	size_t struct_size;	    /* sizeof(struct lunkit_handler) */
 	unsigned interface_version; /* LUNKIT_HANDLER_INTERFACE */
@@ -372,6 +393,20 @@ struct lunkit_handler {
 	 * be done before its end, and nothing else. NULL: never.
 	 */
 	bool (*busy)(void *state);
+
+	/* Adds every snapshot, oldest first. May block for a short time. */
+	int (*snapshot_list)(void *state, struct lunkit_snapshots *list, struct lunkit_error *err);
+	/*
+	 * CREATE, DELETE or REVERT of the snapshot of that name (never empty; -EEXIST, -ENOENT). Requests go on: the handler holds those it has to, for as short as it
+	 * can. The snapshot has everything that was acknowledged before the call; when the job has ended its effect is durable. REVERT: everything read from then on
+	 * is the snapshot's, and the core reads the limits again, since the size may be another.
+	 */
+	void (*snapshot)(void *state, struct lunkit_job *job, enum lunkit_snapshot_op op, const char *name);
+	/*
+	 * Makes the image independent of what lies below it: copies what it does not have of its own, then drops the reference, durably. Requests go on. What was copied
+	 * stays when it is cancelled or fails, and the image reads as before.
+	 */
+	void (*flatten)(void *state, struct lunkit_job *job);
 };
 #define LUNKIT_RESIZE_SHRINK 1u
 

@@ -146,9 +146,12 @@ void image_resume(struct image *image);
 unsigned image_in_flight(const struct image *image);
 
 /* A control operation on an open image. done is called exactly once; err is what the handler said. */
+enum image_job_kind { IMAGE_JOB_RESIZE, IMAGE_JOB_CHECK, IMAGE_JOB_SNAPSHOT, IMAGE_JOB_FLATTEN };
 struct image_job {
 	void (*done)(struct image_job *job, int result);
 	void (*progress)(struct image_job *job, uint64_t done, uint64_t total); /* or NULL */
+	bool cancelled; /* set by the user at any time: the job ends soon with -ECANCELED, unless it has ended by then */
+	uint64_t rate;	/* bytes a second that it may copy, 0: no limit; may be changed at any time */
 	struct lunkit_error err;
 	/* below: the image's */
 	struct image *image;
@@ -157,6 +160,9 @@ struct image_job {
 	unsigned flags;
 	bool drained;
 	struct lunkit_check_report *report;
+	enum image_job_kind kind;
+	enum lunkit_snapshot_op snapshot_op;
+	char name[LUNKIT_SNAPSHOT_NAME_MAX];
 };
 /* size 0: adopt the storage's size. Shrinking without LUNKIT_RESIZE_SHRINK is -EINVAL. The limits are read again before done. */
 void image_resize(struct image *image, struct image_job *job, uint64_t size, unsigned flags);
@@ -165,3 +171,14 @@ void image_resize(struct image *image, struct image_job *job, uint64_t size, uns
  * account. *report is zeroed first and is filled when done is called. flags: LUNKIT_CHECK_*.
  */
 void image_check(struct image *image, struct image_job *job, unsigned flags, struct lunkit_check_report *report);
+
+struct lunkit_snapshots {
+	struct lunkit_snapshot *items;
+	size_t count;
+};
+void image_snapshots_free(struct lunkit_snapshots *snapshots);
+/* -EOPNOTSUPP: this kind has none. */
+int image_snapshot_list(struct image *image, struct lunkit_snapshots *ret, struct lunkit_error *err);
+/* name: 1 to 255 bytes of UTF-8 without control characters. The limits are read again before done. */
+void image_snapshot(struct image *image, struct image_job *job, enum lunkit_snapshot_op op, const char *name);
+void image_flatten(struct image *image, struct image_job *job);

@@ -28,6 +28,16 @@ void lunkit_job_progress(struct lunkit_job *job, uint64_t done, uint64_t total)
 		job_of(job)->progress(job_of(job), done, total);
 }
 
+bool lunkit_job_cancelled(const struct lunkit_job *job)
+{
+	return ((const struct image_job *)job)->cancelled;
+}
+
+uint64_t lunkit_job_rate(const struct lunkit_job *job)
+{
+	return ((const struct image_job *)job)->rate;
+}
+
 /* Takes the limits that the handler has now. Alignments and the block size stay what the image was opened with. */
 static int read_limits(struct image *image, struct lunkit_error *err)
 {
@@ -44,12 +54,34 @@ static int read_limits(struct image *image, struct lunkit_error *err)
 	return 0;
 }
 
+static const char *what_fails(const struct image_job *job)
+{
+	switch (job->kind) {
+	case IMAGE_JOB_RESIZE:
+		return "change the size";
+	case IMAGE_JOB_CHECK:
+		return "check the image";
+	case IMAGE_JOB_FLATTEN:
+		return "flatten the image";
+	case IMAGE_JOB_SNAPSHOT:
+		break;
+	}
+	switch (job->snapshot_op) {
+	case LUNKIT_SNAPSHOT_CREATE:
+		return "create the snapshot";
+	case LUNKIT_SNAPSHOT_DELETE:
+		return "delete the snapshot";
+	case LUNKIT_SNAPSHOT_REVERT:
+		break;
+	}
+	return "revert to the snapshot";
+}
+
 static void complete(struct image_job *job, int result)
 {
 	struct image *image = job->image;
 	if (result < 0 && !job->err.code)
-		lunkit_error_set(&job->err, result, "%s: cannot %s: %s", image->name, job->report ? "check the image" : "change the size",
-				 strerror(-result));
+		lunkit_error_set(&job->err, result, "%s: cannot %s: %s", image->name, what_fails(job), strerror(-result));
 	job->image = NULL;
 	if (job->drained)
 		image_resume(image);
@@ -71,10 +103,21 @@ void lunkit_job_done(struct lunkit_job *opaque, int result)
 static void start(struct image_job *job)
 {
 	struct image *image = job->image;
-	if (job->report)
-		image->handler->check(image->state, (struct lunkit_job *)job, job->flags, job->report);
-	else
-		image->handler->resize(image->state, (struct lunkit_job *)job, job->size, job->flags);
+	struct lunkit_job *opaque = (struct lunkit_job *)job;
+	switch (job->kind) {
+	case IMAGE_JOB_RESIZE:
+		image->handler->resize(image->state, opaque, job->size, job->flags);
+		return;
+	case IMAGE_JOB_CHECK:
+		image->handler->check(image->state, opaque, job->flags, job->report);
+		return;
+	case IMAGE_JOB_SNAPSHOT:
+		image->handler->snapshot(image->state, opaque, job->snapshot_op, job->name);
+		return;
+	case IMAGE_JOB_FLATTEN:
+		image->handler->flatten(image->state, opaque);
+		return;
+	}
 }
 
 static void drained(struct loop_op *op, int result)
@@ -90,10 +133,11 @@ static void start_drained(struct image_job *job)
 	image_drain(job->image, &job->op);
 }
 
-static void begin(struct image *image, struct image_job *job)
+static void begin(struct image *image, struct image_job *job, enum image_job_kind kind)
 {
 	job->err = LUNKIT_ERROR_INIT;
 	job->image = image;
+	job->kind = kind;
 	job->flags = 0;
 	job->drained = false; /* complete() must not resume what was not drained */
 	job->report = NULL;
@@ -127,7 +171,7 @@ static int check_resize(const struct image *image, uint64_t size, unsigned flags
 
 void image_resize(struct image *image, struct image_job *job, uint64_t size, unsigned flags)
 {
-	begin(image, job);
+	begin(image, job, IMAGE_JOB_RESIZE);
 	job->size = size;
 	int r = check_resize(image, size, flags, &job->err);
 	if (r < 0) {
@@ -143,7 +187,7 @@ void image_resize(struct image *image, struct image_job *job, uint64_t size, uns
 
 void image_check(struct image *image, struct image_job *job, unsigned flags, struct lunkit_check_report *report)
 {
-	begin(image, job);
+	begin(image, job, IMAGE_JOB_CHECK);
 	*report = (struct lunkit_check_report){ 0 };
 	job->report = report;
 	job->flags = flags;
@@ -160,4 +204,86 @@ void image_check(struct image *image, struct image_job *job, unsigned flags, str
 		complete(job, r);
 	else
 		start_drained(job);
+}
+
+/* ---- snapshots ---- */
+
+int lunkit_snapshots_add(struct lunkit_snapshots *list, const struct lunkit_snapshot *snapshot)
+{
+	struct lunkit_snapshot *items = reallocarray(list->items, list->count + 1, sizeof(*items));
+	if (!items)
+		return -ENOMEM;
+	list->items = items;
+	items[list->count++] = *snapshot;
+	return 0;
+}
+
+void image_snapshots_free(struct lunkit_snapshots *snapshots)
+{
+	free(snapshots->items);
+	*snapshots = (struct lunkit_snapshots){ 0 };
+}
+
+static int no_snapshots(const struct image *image, struct lunkit_error *err)
+{
+	lunkit_error_set(err, EOPNOTSUPP, "%s: images of the kind \"%s\" have no snapshots", image->name, image->handler->name);
+	return lunkit_error_hint(err, "A clone is a copy of its own that starts where this image is: lunkit clone.");
+}
+
+int image_snapshot_list(struct image *image, struct lunkit_snapshots *ret, struct lunkit_error *err)
+{
+	struct lunkit_snapshots snapshots = { 0 };
+	if (!image->handler->snapshot_list)
+		return no_snapshots(image, err);
+	int r = image->handler->snapshot_list(image->state, &snapshots, err);
+	if (r < 0) {
+		image_snapshots_free(&snapshots);
+		return r;
+	}
+	*ret = snapshots;
+	return 0;
+}
+
+static bool snapshot_name_is_valid(const char *name)
+{
+	size_t length = strlen(name);
+	for (const char *c = name; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			return false;
+	return length > 0 && length < LUNKIT_SNAPSHOT_NAME_MAX;
+}
+
+void image_snapshot(struct image *image, struct image_job *job, enum lunkit_snapshot_op op, const char *name)
+{
+	begin(image, job, IMAGE_JOB_SNAPSHOT);
+	job->snapshot_op = op;
+	int r = 0;
+	if (!image->handler->snapshot)
+		r = no_snapshots(image, &job->err);
+	else if (!snapshot_name_is_valid(name))
+		r = lunkit_error_set(&job->err, EINVAL, "%s: a snapshot's name has 1 to %d bytes and no control characters", image->name,
+				     LUNKIT_SNAPSHOT_NAME_MAX - 1);
+	else if (image_is_read_only(image))
+		r = lunkit_error_set(&job->err, EROFS, "%s: the image is read-only: its snapshots stay as they are", image->name);
+	if (r < 0) {
+		complete(job, r);
+		return;
+	}
+	strcpy(job->name, name);
+	start(job);
+}
+
+void image_flatten(struct image *image, struct image_job *job)
+{
+	begin(image, job, IMAGE_JOB_FLATTEN);
+	int r = 0;
+	if (!image->handler->flatten)
+		r = lunkit_error_set(&job->err, EOPNOTSUPP, "%s: images of the kind \"%s\" stand on nothing that they could be freed from",
+				     image->name, image->handler->name);
+	else if (image_is_read_only(image))
+		r = lunkit_error_set(&job->err, EROFS, "%s: the image is read-only: it can't be flattened", image->name);
+	if (r < 0)
+		complete(job, r);
+	else
+		start(job);
 }

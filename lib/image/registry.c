@@ -38,7 +38,8 @@ __attribute__((used)) static void (*const exported[])(void) = {
 	(void (*)(void))lunkit_file_allocate, (void (*)(void))lunkit_file_sync,		(void (*)(void))lunkit_alarm_set,
 	(void (*)(void))lunkit_alarm_cancel,  (void (*)(void))lunkit_child_open,	(void (*)(void))lunkit_child_close,
 	(void (*)(void))lunkit_child_limits,  (void (*)(void))lunkit_child_request_new, (void (*)(void))lunkit_child_request_free,
-	(void (*)(void))lunkit_child_submit,
+	(void (*)(void))lunkit_child_submit,  (void (*)(void))lunkit_job_cancelled,	(void (*)(void))lunkit_job_rate,
+	(void (*)(void))lunkit_snapshots_add,
 };
 
 /* TCM-User's library finds a handler by comparing as many bytes as the kind has. */

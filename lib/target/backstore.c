@@ -235,13 +235,21 @@ static int configure(const struct target_root *root, const struct backstore_id *
 	return r;
 }
 
+/* Made, but never enabled, by somebody who was killed in between: removed. */
+static bool is_leftover(const struct target_root *root, const struct backstore_id *id)
+{
+	uint64_t enabled;
+	return file_read_u64(&enabled, "%s/core/user_%u/%s/enable", root->configfs, id->hba, id->name) == 0 && !enabled &&
+	       backstore_remove(root, id) == 0;
+}
+
 int backstore_create(const struct target_root *root, const char *name, const struct backstore_config *config, struct backstore_id *ret,
 		     struct lunkit_error *err)
 {
 	struct backstore_id id = { 0 };
 	if (!backstore_name_is_valid(name))
 		return lunkit_error_set(err, EINVAL, "'%.80s' can't be a backstore's name", name);
-	if (backstore_find(root, name, &id) == 0) {
+	if (backstore_find(root, name, &id) == 0 && !is_leftover(root, &id)) {
 		lunkit_error_set(err, EEXIST, "the kernel target has a user backstore '%s' already", name);
 		return lunkit_error_hint(err, "choose another name with --name, or see `targetcli ls /backstores/user:`");
 	}

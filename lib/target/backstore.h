@@ -50,7 +50,7 @@ int backstore_read(const struct target_root *root, const struct backstore_id *id
 /* Only serial, vendor, product and revision: fewer files to open. */
 void backstore_read_identity(const struct target_root *root, const struct backstore_id *id, struct backstore_info *ret);
 
-/* Makes and configures it, without enabling it. Leaves nothing behind on failure. */
+/* Makes and configures it, without enabling it. Leaves nothing behind on failure. One of that name that was never enabled is replaced. */
 int backstore_create(const struct target_root *root, const char *name, const struct backstore_config *config, struct backstore_id *ret,
 		     struct lunkit_error *err);
 /* Blocks until whoever serves TCM-User has answered. */

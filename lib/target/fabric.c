@@ -7,6 +7,7 @@
  */
 #include "target/fabric.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -172,6 +173,63 @@ static int group_write(const struct target_root *root, const struct export *expo
 	return file_write(text, "%s/%s/%s/tpgt_%u/%s", root->configfs, export->folder, export->wwn, export->tpgt, file);
 }
 
+/* Whether a LUN of the group has a backstore of any kind. -errno when that can't be seen. */
+static int group_is_used(const struct target_root *root, const struct export *export)
+{
+	struct names luns;
+	int r = names_read(&luns, "%s/%s/%s/tpgt_%u/lun", root->configfs, export->folder, export->wwn, export->tpgt);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	bool used = false;
+	for (size_t i = 0; i < luns.count && !used; i++) {
+		char path[PATH_MAX], target[PATH_MAX];
+		struct names links;
+		if (names_read(&links, "%s/%s/%s/tpgt_%u/lun/%s", root->configfs, export->folder, export->wwn, export->tpgt,
+			       luns.items[i]) < 0)
+			continue;
+		for (size_t j = 0; j < links.count && !used; j++)
+			used = snprintf(path, sizeof(path), "%s/%s/%s/tpgt_%u/lun/%s/%s", root->configfs, export->folder, export->wwn,
+					export->tpgt, luns.items[i], links.items[j]) < (int)sizeof(path) &&
+			       readlink(path, target, sizeof(target)) > 0;
+		names_free(&links);
+	}
+	names_free(&luns);
+	return used;
+}
+
+static void group_remove(const struct target_root *root, const struct export *export)
+{
+	struct names luns;
+	if (names_read(&luns, "%s/%s/%s/tpgt_%u/lun", root->configfs, export->folder, export->wwn, export->tpgt) == 0) {
+		for (size_t i = 0; i < luns.count; i++)
+			folder_remove("%s/%s/%s/tpgt_%u/lun/%s", root->configfs, export->folder, export->wwn, export->tpgt, luns.items[i]);
+		names_free(&luns);
+	}
+	group_write(root, export, "nexus", "NULL");
+	folder_remove("%s/%s/%s/tpgt_%u", root->configfs, export->folder, export->wwn, export->tpgt);
+}
+
+int fabric_remove_empty(const struct target_root *root, enum fabric fabric, const char *wwn)
+{
+	struct export export = { .fabric = fabric };
+	snprintf(export.folder, sizeof(export.folder), "%s", fabric_folder(fabric));
+	snprintf(export.wwn, sizeof(export.wwn), "%s", wwn);
+	struct names groups;
+	int r = names_read(&groups, "%s/%s/%s", root->configfs, export.folder, wwn);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	for (size_t i = 0; i < groups.count && r == 0; i++)
+		if (parse_numbered(groups.items[i], "tpgt_", &export.tpgt))
+			r = group_is_used(root, &export);
+	for (size_t i = 0; i < groups.count && r == 0; i++)
+		if (parse_numbered(groups.items[i], "tpgt_", &export.tpgt))
+			group_remove(root, &export);
+	names_free(&groups);
+	if (r != 0)
+		return r < 0 ? r : -ENOTEMPTY;
+	return folder_remove("%s/%s/%s", root->configfs, export.folder, wwn);
+}
+
 /* How far fabric_export() has come, and so what has to be undone. */
 enum export_stage { STAGE_NONE, STAGE_TARGET, STAGE_GROUP, STAGE_LUN };
 
@@ -239,6 +297,9 @@ int fabric_export(const struct target_root *root, enum fabric fabric, const stru
 		return r;
 	enum export_stage stage = STAGE_NONE;
 	r = export_build(root, &export, nexus, &stage);
+	/* A target of this name that holds nothing is what an export that was killed has left. */
+	if (r == -EEXIST && stage == STAGE_NONE && fabric_remove_empty(root, fabric, wwn) == 0)
+		r = export_build(root, &export, nexus, &stage);
 	if (r < 0) {
 		export_undo(root, &export, stage);
 		lunkit_error_set(err, r, "cannot export '%s' as %s %s: %s", backstore->name, export.folder, wwn, strerror(-r));
@@ -251,6 +312,28 @@ int fabric_export(const struct target_root *root, enum fabric fabric, const stru
 			  export.tpgt);
 	*ret = export;
 	return 0;
+}
+
+bool fabric_export_exists(const struct target_root *root, const struct export *export)
+{
+	return file_exists("%s/%s/%s/tpgt_%u/lun/lun_%u/%s", root->configfs, export->folder, export->wwn, export->tpgt, export->lun,
+			   export->link);
+}
+
+void fabric_names(const char *serial, char target[static FABRIC_WWN_MAX], char nexus[static FABRIC_WWN_MAX])
+{
+	char digits[18];
+	size_t count = 0;
+	uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a, for serials that have too few digits */
+	for (const char *c = serial; *c; c++) {
+		hash = (hash ^ (uint8_t)*c) * UINT64_C(0x100000001b3);
+		if (isxdigit((unsigned char)*c) && count < sizeof(digits))
+			digits[count++] = (char)tolower((unsigned char)*c);
+	}
+	for (; count < sizeof(digits); count++, hash = hash * UINT64_C(6364136223846793005) + 1)
+		digits[count] = "0123456789abcdef"[hash >> 60];
+	snprintf(target, FABRIC_WWN_MAX, "naa.5001405%.9s", digits);
+	snprintf(nexus, FABRIC_WWN_MAX, "naa.5001405%.9s", digits + 9);
 }
 
 int fabric_check_unused(const struct target_root *root, const struct export *export, struct lunkit_error *err)

@@ -34,11 +34,19 @@ void exports_free(struct exports *exports);
 /* The configfs folder of a fabric that lunkit exports through. */
 const char *fabric_folder(enum fabric fabric);
 
+/* The WWNs of target and initiator: OpenIB's NAA 5001405 and 9 hex digits each, of the serial number, so that they stay the same. */
+#define FABRIC_WWN_MAX 32
+void fabric_names(const char *serial, char target[static FABRIC_WWN_MAX], char nexus[static FABRIC_WWN_MAX]);
+
 /*
- * FABRIC_LOOP or FABRIC_VHOST: a target of its own with one LUN, 0. Loads the module. Leaves nothing behind on failure. wwn and nexus: "naa." and 16 hex digits.
+ * FABRIC_LOOP or FABRIC_VHOST: a target of its own with one LUN, 0. Loads the module. Leaves nothing behind on failure. wwn and nexus: of fabric_names(). A target
+ * of that name that holds nothing is replaced; -EEXIST: it holds something.
  */
 int fabric_export(const struct target_root *root, enum fabric fabric, const struct backstore_id *backstore, const char *wwn,
 		  const char *nexus, struct export *ret, struct lunkit_error *err);
+bool fabric_export_exists(const struct target_root *root, const struct export *export);
+/* Removes a target that holds nothing. 0 also when there is none; -ENOTEMPTY. */
+int fabric_remove_empty(const struct target_root *root, enum fabric fabric, const char *wwn);
 /* -EBUSY: a VM uses the target. Changes nothing. */
 int fabric_check_unused(const struct target_root *root, const struct export *export, struct lunkit_error *err);
 /* Takes the LUN away; with_target: also its group and target, as far as they are empty then. */

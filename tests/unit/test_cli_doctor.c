@@ -155,7 +155,25 @@ static void devices_that_nobody_serves(void **state)
 	json_object_array_add(doctor.luns, json_tokener_parse("{\"name\":\"one\",\"state\":\"serving\"}"));
 	doctor_devices(&doctor);
 	assert_string_equal(finding("is served (1)"), "ok");
+	put("/sys/kernel/config/target/core/user_2/half/info", info);
+	put("/sys/kernel/config/target/core/user_2/half/enable", "0\n");
+	doctor_devices(&doctor);
+	assert_string_equal(finding("half of kind raw (user_2) was made but never enabled"), "broken");
 	unsetenv("LUNKIT_HANDLERS");
+}
+
+static void targets_that_hold_nothing(void **state)
+{
+	(void)state;
+	put("/sys/kernel/config/target/loopback/naa.5001405aaaaaaaaa/tpgt_1/lun/lun_0/disk/enable", "1\n");
+	put("/sys/kernel/config/target/loopback/naa.5001405bbbbbbbbb/tpgt_1/lun/lun_0/alua_tg_pt_gp", "");
+	put("/sys/kernel/config/target/vhost/naa.5001405ccccccccc/fabric_statistics", "");
+	put("/sys/kernel/config/target/loopback/naa.6001405ddddddddd/other", "");
+	doctor_targets(&doctor);
+	assert_string_equal(finding("naa.5001405aaaaaaaaa"), "");
+	assert_string_equal(finding("loopback target naa.5001405bbbbbbbbb holds no LUN"), "note");
+	assert_string_equal(finding("vhost target naa.5001405ccccccccc holds no LUN"), "note");
+	assert_int_equal(json_object_array_length(doctor.findings), 2);
 }
 
 static void workers_without_a_master(void **state)
@@ -215,6 +233,7 @@ int main(void)
 		DOCTOR_TEST(io_uring_switched_off),
 		DOCTOR_TEST(another_daemon),
 		DOCTOR_TEST(devices_that_nobody_serves),
+		DOCTOR_TEST(targets_that_hold_nothing),
 		DOCTOR_TEST(workers_without_a_master),
 		DOCTOR_TEST(records),
 		DOCTOR_TEST(few_files),

@@ -206,9 +206,44 @@ static void test_export_undoes(void **state)
 	assert_int_equal(export.tpgt, 42);
 	assert_non_null(strstr(err.message, "disk"));
 	assert_false(file_exists("%s/loopback/naa.5001405123456789", root.configfs));
+	/* A target that holds nothing is in nobody's way. */
 	make_folders("target/loopback/naa.5001405123456789");
+	assert_int_equal(fabric_export(&root, FABRIC_LOOP, &id, "naa.5001405123456789", "naa.5001405123456780", &export, &err), -ENOENT);
+	assert_false(file_exists("%s/loopback/naa.5001405123456789", root.configfs));
+	export_make("loopback", "naa.5001405123456789", 3, "other", "fileio_2/other");
 	assert_int_equal(fabric_export(&root, FABRIC_LOOP, &id, "naa.5001405123456789", "naa.5001405123456780", &export, &err), -EEXIST);
-	assert_true(file_exists("%s/loopback/naa.5001405123456789", root.configfs));
+	assert_true(file_exists("%s/loopback/naa.5001405123456789/tpgt_1/lun/lun_3", root.configfs));
+	assert_int_equal(fabric_remove_empty(&root, FABRIC_LOOP, "naa.5001405123456789"), -ENOTEMPTY);
+	assert_int_equal(fabric_remove_empty(&root, FABRIC_LOOP, "naa.5001405000000000"), 0);
+}
+
+static void test_fabric_names(void **state)
+{
+	(void)state;
+	char target[FABRIC_WWN_MAX], nexus[FABRIC_WWN_MAX], again[FABRIC_WWN_MAX];
+	fabric_names("0123456789abcdef01234567", target, nexus);
+	assert_string_equal(target, "naa.5001405012345678");
+	assert_string_equal(nexus, "naa.50014059abcdef01");
+	fabric_names("X", target, nexus);
+	fabric_names("X", again, nexus);
+	assert_string_equal(target, again);
+	fabric_names("Y", again, nexus);
+	assert_string_not_equal(target, again);
+}
+
+static void test_leftover_backstore(void **state)
+{
+	(void)state;
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	struct backstore_id id;
+	const struct backstore_config config = { .dev_config = "raw//x", .serial = "s" };
+	make_folders("target/core/user_3/disk");
+	put("target/core/user_3/disk/enable", "1\n");
+	assert_int_equal(backstore_create(&root, "disk", &config, &id, &err), -EEXIST);
+	/* configfs removes a folder with its files; a plain one stays, and so does the answer */
+	put("target/core/user_3/disk/enable", "0\n");
+	assert_int_equal(backstore_create(&root, "disk", &config, &id, &err), -EEXIST);
+	assert_true(file_exists("%s/core/user_3/disk/enable", root.configfs));
 }
 
 static void test_unexport(void **state)
@@ -255,8 +290,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_names),   TEST(test_uio_names),     TEST(test_find_and_read), TEST(test_create_undoes),
-		TEST(test_exports), TEST(test_export_undoes), TEST(test_unexport),	TEST(test_files),
+		TEST(test_names),   TEST(test_uio_names),	   TEST(test_find_and_read), TEST(test_create_undoes),
+		TEST(test_exports), TEST(test_export_undoes),	   TEST(test_unexport),	     TEST(test_files),
+		TEST(test_exports), TEST(test_leftover_backstore), TEST(test_unexport),	     TEST(test_files),
+		TEST(test_exports), TEST(test_fabric_names),	   TEST(test_unexport),	     TEST(test_files),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
