@@ -290,10 +290,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_names),   TEST(test_uio_names),	   TEST(test_find_and_read), TEST(test_create_undoes),
-		TEST(test_exports), TEST(test_export_undoes),	   TEST(test_unexport),	     TEST(test_files),
-		TEST(test_exports), TEST(test_leftover_backstore), TEST(test_unexport),	     TEST(test_files),
-		TEST(test_exports), TEST(test_fabric_names),	   TEST(test_unexport),	     TEST(test_files),
+		TEST(test_names),	  TEST(test_uio_names), TEST(test_find_and_read),
+		TEST(test_create_undoes), TEST(test_exports),	TEST(test_export_undoes),
+		TEST(test_unexport),	  TEST(test_files),	TEST(test_leftover_backstore),
+		TEST(test_fabric_names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
