@@ -70,6 +70,9 @@ static enum step send_rw(struct image_request *request, enum lunkit_op op, uint6
 	struct lunkit_request *sub = &request->shim->sub;
 	sub->op = op;
 	sub->flags = op == LUNKIT_WRITE && !request->shim->flush_after ? request->request.flags & LUNKIT_REQUEST_FUA : 0;
+	/* A hint, and one that a piece may be too small for. */
+	if (op == LUNKIT_WRITE && request->request.flags & LUNKIT_REQUEST_COMPRESS && may_compress(request->image, offset, length))
+		sub->flags |= LUNKIT_REQUEST_COMPRESS;
 	sub->offset = offset;
 	sub->length = length;
 	return shim_send(request, phase);

@@ -39,6 +39,8 @@ struct image_copy {
 	uint64_t bytes_read, bytes_written;
 	/* below: the copy's */
 	struct image_copy_work *work;
+	struct loop_op op;
+	int result;
 };
 
 /*

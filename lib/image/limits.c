@@ -9,6 +9,7 @@
 
 #define ALIGNMENT_MAX (64u << 10)
 #define PHYSICAL_BLOCK_MAX (16u << 20)
+#define COMPRESS_UNIT_MAX ((uint64_t)8 << 20)
 #define IOV_DEFAULT 1024
 /* A request of this length ends within the time that initiators wait (30 s) on the slowest of disks; a multiple of every alignment. */
 #define EMULATED_ZEROES_MAX ((uint64_t)32 << 20)
@@ -60,6 +61,9 @@ int limits_complete(struct lunkit_limits *limits, bool look_only, const char *na
 	else if (limits->max_transfer < limits->request_alignment || limits->max_discard < limits->request_alignment ||
 		 limits->max_write_zeroes < limits->request_alignment)
 		wrong = "largest transfer";
+	else if (limits->compress_unit && (!is_power_of_two(limits->compress_unit) || limits->compress_unit < limits->request_alignment ||
+					   limits->compress_unit < 512 || limits->compress_unit > COMPRESS_UNIT_MAX))
+		wrong = "unit of compression";
 	if (wrong)
 		return lunkit_error_set(err, EINVAL, "%s: the handler gives an impossible %s", name, wrong);
 

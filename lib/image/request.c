@@ -117,15 +117,23 @@ enum step shim_send(struct image_request *request, enum shim_phase phase)
 
 /* ---- the beginning ---- */
 
+bool may_compress(const struct image *image, uint64_t offset, uint64_t length)
+{
+	uint64_t unit = image->limits.compress_unit;
+	return unit && is_aligned(offset, unit) && (is_aligned(length, unit) || offset + length == image->limits.size);
+}
+
 static int check(const struct image *image, const struct lunkit_request *request)
 {
 	static const unsigned flags_known[LUNKIT_OP_COUNT] = {
-		[LUNKIT_WRITE] = LUNKIT_REQUEST_FUA,
+		[LUNKIT_WRITE] = LUNKIT_REQUEST_FUA | LUNKIT_REQUEST_COMPRESS,
 		[LUNKIT_WRITE_ZEROES] = LUNKIT_REQUEST_FUA | LUNKIT_REQUEST_MAY_DISCARD,
 	};
 	if ((unsigned)request->op >= LUNKIT_OP_COUNT || request->flags & ~flags_known[request->op])
 		return -EINVAL;
 	bool writes = false;
+	if (request->flags & LUNKIT_REQUEST_COMPRESS && !may_compress(image, request->offset, request->length))
+		return -EINVAL;
 	switch (request->op) {
 	case LUNKIT_FLUSH:
 		return 0;

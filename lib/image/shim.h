@@ -102,6 +102,8 @@ int options_parse(const struct lunkit_handler *handler, const char *text, unsign
 		  size_t *ret_count, struct lunkit_error *err);
 
 /* request.c */
+/* Whole units, or up to the image's end. */
+bool may_compress(const struct image *image, uint64_t offset, uint64_t length);
 /* Gives the handler a piece. The caller has filled op, flags, offset, length and what the operation needs in shim.sub. */
 enum step shim_send(struct image_request *request, enum shim_phase phase);
 /* Goes on with a request that waited. */

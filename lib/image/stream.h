@@ -29,6 +29,9 @@ struct image_stream {
 	uint64_t bytes; /* that went through the descriptor so far; for a stream into an image that tells how much came */
 	/* below: the stream's */
 	struct image_stream_work *work;
+	struct loop *loop;
+	struct loop_op op;
+	int result;
 };
 
 /*
