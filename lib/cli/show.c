@@ -121,9 +121,10 @@ static void print_traffic(struct json_object *statistics)
 		 format_size(json_number(statistics, "write-bytes"), written));
 	print_line("writes", text);
 	snprintf(text, sizeof(text),
-		 "%" PRIu64 " flushes, %" PRIu64 " discards, %" PRIu64 " in flight, %" PRIu64 " errors, %" PRIu64 " aborted",
+		 "%" PRIu64 " flushes, %" PRIu64 " discards, %" PRIu64 " in flight, %" PRIu64 " errors, %" PRIu64 " refused, %" PRIu64
+		 " aborted",
 		 json_number(statistics, "flushes"), json_number(statistics, "discards"), json_number(statistics, "in-flight"),
-		 json_number(statistics, "errors"), json_number(statistics, "aborted"));
+		 json_number(statistics, "errors"), json_number(statistics, "refused"), json_number(statistics, "aborted"));
 	print_line("other", text);
 }
 

@@ -6,6 +6,7 @@
  * a backstore that was never enabled and a target that holds nothing are made anew.
  */
 #include <ctype.h>
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +49,7 @@ struct attach {
 	bool enable_failed;
 	bool adopt; /* the device is there without an export: what is left of an attach that was killed */
 	struct backstore_id backstore;
+	bool recorded;		/* by an earlier attach --persist */
 	struct lun_facts facts; /* after success */
 
 	struct lunkit_error err;
@@ -168,23 +170,77 @@ static void refuse_attached(struct attach *attach, const char *name, const char 
 	lunkit_error_hint(&attach->err, "use it, or detach it first: lunkit detach %s", name);
 }
 
-/* The rest of an attach whose device exists. */
+enum adopted { ADOPTED_NOT, ADOPTED_OURS, ADOPTED_OTHER };
+
+/* Whether the LUN is exported, and by the target that this attach would have made. */
+static enum adopted find_export(struct attach *attach, struct export *ret)
+{
+	char target[FABRIC_WWN_MAX], nexus[FABRIC_WWN_MAX];
+	struct exports exports = { 0 };
+	enum adopted found = ADOPTED_NOT;
+	fabric_names(attach->serial, target, nexus);
+	int r = exports_read(&attach->root, &exports);
+	if (r < 0)
+		lunkit_error_set(&attach->err, r, "cannot look through the kernel target's configuration: %s", strerror(-r));
+	for (size_t i = 0; i < exports.count && found != ADOPTED_OTHER; i++) {
+		const struct export *export = &exports.items[i];
+		if (!backstore_id_equal(&export->backstore, &attach->backstore))
+			continue;
+		bool ours = export->fabric == FABRIC_LOOP && attach->options.fabric == ATTACH_LOOP && strcmp(export->wwn, target) == 0;
+		found = ours ? ADOPTED_OURS : ADOPTED_OTHER;
+		*ret = *export;
+	}
+	exports_free(&exports);
+	return found;
+}
+
+/* An export whose disk has not come: whoever was to serve the kernel's first look died. */
+static int adopt_export(struct attach *attach, const struct export *export)
+{
+	char disk[DISK_NAME_MAX];
+	struct exports exports = { .items = (struct export *)export, .count = 1 };
+	if (disk_find(&attach->root, export, disk) == 0) {
+		refuse_attached(attach, attach->name, "");
+		return -EEXIST;
+	}
+	disk_scan(&attach->root, export);
+	int r = wait_for_disk(&attach->root, export, &attach->err);
+	if (r == 0)
+		survey_look(&attach->root, &exports, &attach->backstore, &attach->facts);
+	return r;
+}
+
+/* The rest of an attach whose device exists. The process that was killed may have left a call behind that makes the export while this looks: hence twice. */
+static int adopt(struct attach *attach)
+{
+	struct export export;
+	for (bool again = false;; again = true) {
+		switch (find_export(attach, &export)) {
+		case ADOPTED_OURS:
+			return attach->err.code ? -attach->err.code : adopt_export(attach, &export);
+		case ADOPTED_OTHER:
+			refuse_attached(attach, attach->name, "");
+			return -EEXIST;
+		case ADOPTED_NOT:
+			break;
+		}
+		if (attach->err.code)
+			return -attach->err.code;
+		int r = attach_export(attach, &attach->backstore);
+		if (r != -EEXIST || again)
+			return r;
+		attach->err = LUNKIT_ERROR_INIT;
+	}
+}
+
 static void adopt_work(struct task *task)
 {
 	struct attach *attach = (struct attach *)task;
-	struct exports exports = { 0 };
-	bool exported = false;
-	int r = exports_read(&attach->root, &exports);
-	for (size_t i = 0; i < exports.count; i++)
-		exported = exported || backstore_id_equal(&exports.items[i].backstore, &attach->backstore);
-	exports_free(&exports);
-	if (r < 0)
-		lunkit_error_set(&attach->err, r, "cannot look through the kernel target's configuration: %s", strerror(-r));
-	else if (exported)
-		refuse_attached(attach, attach->name, "");
-	else if (attach_record(attach) == 0 && attach_export(attach, &attach->backstore) == 0)
-		log_info("%s: exported a device that an interrupted attach had left", attach->name);
-	else if (attach->options.persist)
+	if (attach_record(attach) < 0)
+		return;
+	if (adopt(attach) == 0)
+		log_info("%s: took up what an interrupted attach had left", attach->name);
+	else if (attach->options.persist && !attach->recorded)
 		record_remove(attach->state_directory, attach->name, NULL);
 }
 
@@ -293,7 +349,7 @@ static bool can_adopt(const struct attach *attach, const struct lun *lun)
 {
 	const struct reference *a = &attach->reference, *b = &lun->reference;
 	const struct attach_options *options = &attach->options;
-	return options->fabric != ATTACH_NONE && lun->facts.exports.count == 0 &&
+	return options->fabric != ATTACH_NONE && lun->facts.devices.count == 0 &&
 	       (lun->state == LUN_SERVING || lun->state == LUN_STARTING) && a->read_only == b->read_only && a->cache == b->cache &&
 	       strcmp(a->options, b->options) == 0 && strcmp(attach->name, lun->backstore.name) == 0 &&
 	       (!options->block_size || options->block_size == lun->block_size) &&
@@ -312,6 +368,7 @@ static bool attach_is_there(struct attach *attach)
 	if (lun && can_adopt(attach, lun)) {
 		attach->adopt = true;
 		attach->backstore = lun->backstore;
+		attach->recorded = lun->persistent;
 		strcpy(attach->serial, lun->serial);
 	} else if (lun) {
 		const struct names *devices = &lun->facts.devices;
@@ -425,83 +482,4 @@ void control_attach(struct control *control, const char *image, const struct att
 	attach->task.work = attach_resolve;
 	attach->task.done = attach_resolved;
 	tasks_start(control->short_tasks, &attach->task);
-}
-
-/* ---- restore ---- */
-
-struct restore {
-	struct control *control;
-	unsigned waiting;
-	struct names names, errors;
-	void (*done)(void *argument, const struct names *names, const struct names *errors);
-	void *argument;
-};
-
-struct restore_entry {
-	struct restore *restore;
-	char name[64];
-};
-
-static void restore_release(struct restore *restore)
-{
-	if (--restore->waiting)
-		return;
-	restore->done(restore->argument, &restore->names, &restore->errors);
-	names_free(&restore->names);
-	names_free(&restore->errors);
-	free(restore);
-}
-
-static void restore_attached(void *argument, struct lun *lun, const struct lunkit_error *err)
-{
-	struct restore_entry *entry = argument;
-	if (lun) {
-		names_add(&entry->restore->names, entry->name);
-	} else {
-		char *text = NULL;
-		control_note_failure(entry->restore->control, entry->name, err);
-		if (asprintf(&text, "%s: %s", entry->name, err->message) > 0)
-			names_add(&entry->restore->errors, text);
-		free(text);
-	}
-	restore_release(entry->restore);
-	free(entry);
-}
-
-static void restore_one(struct restore *restore, const char *name)
-{
-	struct record record;
-	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	struct attach_options options = { .cache = ATTACH_CACHE_UNSET };
-	struct restore_entry *entry = control_alloc(sizeof(*entry));
-	entry->restore = restore;
-	snprintf(entry->name, sizeof(entry->name), "%s", name);
-	restore->waiting++;
-	if (record_read(restore->control->settings->state_directory, name, &record, &err) < 0 ||
-	    attach_fabric_parse(record.fabric, &options.fabric, &err) < 0) {
-		restore_attached(entry, NULL, &err);
-		return;
-	}
-	strcpy(options.name, record.name);
-	strcpy(options.serial, record.serial);
-	options.block_size = record.block_size;
-	/* The record has the cache mode as it was: none is written as nothing, and must not become today's default. */
-	struct reference reference;
-	if (reference_parse(record.image, &reference, NULL) == 0)
-		options.cache = (int)reference.cache;
-	control_attach(restore->control, record.image, &options, restore_attached, entry);
-}
-
-void control_restore(struct control *control, void (*done)(void *argument, const struct names *names, const struct names *errors),
-		     void *argument)
-{
-	struct restore *restore = control_alloc(sizeof(*restore));
-	restore->control = control;
-	restore->done = done;
-	restore->argument = argument;
-	restore->waiting = 1;
-	for (size_t i = 0; i < control->records.count; i++)
-		if (!control_lun_by_name(control, control->records.items[i]))
-			restore_one(restore, control->records.items[i]);
-	restore_release(restore);
 }

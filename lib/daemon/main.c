@@ -42,6 +42,31 @@ static int fail(const struct lunkit_error *err)
 	return EXIT_FAILURE;
 }
 
+/* lunkit-configfs lies beside lunkitd in a build, and where lunkit's own programs are when it is installed. */
+static int find_caller(const char **ret, struct lunkit_error *err)
+{
+	static char beside[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", beside, sizeof(beside) - sizeof("lunkit-configfs"));
+	char *slash = NULL;
+	if (length > 0) {
+		beside[length] = '\0';
+		slash = strrchr(beside, '/');
+	}
+	if (slash) {
+		strcpy(slash + 1, "lunkit-configfs");
+		if (access(beside, X_OK) == 0) {
+			*ret = beside;
+			return 0;
+		}
+	}
+	if (access(LUNKIT_LIBDIR "/lunkit-configfs", X_OK) < 0) {
+		lunkit_error_set(err, errno, "cannot run " LUNKIT_LIBDIR "/lunkit-configfs: %s", strerror(errno));
+		return lunkit_error_hint(err, "lunkit is not installed completely: install it again");
+	}
+	*ret = LUNKIT_LIBDIR "/lunkit-configfs";
+	return 0;
+}
+
 /* Stops the event loop because of err. */
 static void give_up(struct service *service, const struct lunkit_error *err)
 {
@@ -187,7 +212,7 @@ static int start(struct service *service, struct lunkit_error *err)
 	struct control_config config = {
 		.event = service->event,
 		.settings = &service->settings,
-		.root = target_root_system,
+		.root = service->root,
 		.handlers_known = handlers_known,
 		.target_ready = target_ready,
 		.target_failed = target_failed,
@@ -248,9 +273,16 @@ int main(int argc, char **argv)
 	raise_limits();
 
 	int lock;
+	service.root = target_root_system;
+	if (find_caller(&service.root.caller, &err) < 0)
+		return fail(&err);
 	if (make_runtime_directory(service.settings.runtime_directory, &err) < 0 ||
-	    lease_take(service.settings.runtime_directory, target_events_release, (void *)&target_root_system, &lock, &err) < 0 ||
-	    lease_await_workers(service.settings.runtime_directory, AWAIT_WORKERS_MS, &err) < 0 || start(&service, &err) < 0)
+	    lease_take(service.settings.runtime_directory, target_events_release, &service.root, &lock, &err) < 0 ||
+	    lease_await_workers(service.settings.runtime_directory, AWAIT_WORKERS_MS, &err) < 0)
+		return fail(&err);
+	/* What the kernel still waits for is an answer of the lunkitd before this one. */
+	target_events_release(&service.root);
+	if (start(&service, &err) < 0)
 		return fail(&err);
 	int r = sd_event_loop(service.event);
 	sd_bus_flush(service.bus);

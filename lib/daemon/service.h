@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "control/control.h"
 #include "control/lun.h"
+#include "target/files.h"
 
 #define ACCESS_CACHE 32
 
@@ -23,6 +24,7 @@ struct service {
 	sd_event *event;
 	sd_bus *bus;
 	struct control *control;
+	struct target_root root;
 	struct settings settings;
 	bool started; /* READY was told */
 	int exit_status;

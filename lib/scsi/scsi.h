@@ -170,6 +170,8 @@ struct scsi_command {
 
 /* Starts a command and runs it up to its first need. Never fails: what can't be parsed is done with sense. */
 enum scsi_step scsi_command_start(struct scsi_device *device, struct scsi_command *command);
+/* Of a command that ended with CHECK CONDITION: nothing is wrong with the disk. It was asked for what it does not have, told news, or compared unequal. */
+bool scsi_is_refusal(const struct scsi_command *command);
 /* Goes on after a need was met. result: 0 or -errno. */
 enum scsi_step scsi_command_step(struct scsi_command *command, int result);
 

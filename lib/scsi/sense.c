@@ -26,6 +26,15 @@ struct sense {
 	uint8_t field[3]; /* sense key specific */
 };
 
+bool scsi_is_refusal(const struct scsi_command *command)
+{
+	if (command->status != SCSI_CHECK_CONDITION || command->sense_length < 3)
+		return false;
+	bool descriptor = (command->sense[0] & 0x7f) >= 0x72;
+	unsigned key = command->sense[descriptor ? 1 : 2] & 0xf;
+	return key == SENSE_ILLEGAL_REQUEST || key == SENSE_UNIT_ATTENTION || key == SENSE_MISCOMPARE;
+}
+
 static unsigned sense_encode(uint8_t *to, bool descriptor, const struct sense *sense)
 {
 	if (!descriptor) {

@@ -12,6 +12,7 @@
 
 #include "base/checked.h"
 #include "base/parse.h"
+#include "target/call.h"
 
 #define HBA_PREFIX "user_"
 #define SERIAL_PREFIX "T10 VPD Unit Serial Number: "
@@ -139,7 +140,7 @@ int backstore_write(const struct target_root *root, const struct backstore_id *i
 {
 	char text[24];
 	snprintf(text, sizeof(text), "%" PRIu64, value);
-	return file_write(text, "%s/core/user_%u/%s/%s", root->configfs, id->hba, id->name, file);
+	return call_write(root, text, "%s/core/user_%u/%s/%s", root->configfs, id->hba, id->name, file);
 }
 
 /* The smallest number that no HBA of any kind uses (rtslib numbers all kinds together), made into a folder. */
@@ -174,9 +175,9 @@ static int make_hba(const struct target_root *root, unsigned *ret)
 /* rtslib takes this lock while it chooses a number. */
 static int lock_numbers(const struct target_root *root)
 {
-	if (root != &target_root_system)
+	if (!root->numbers_lock)
 		return -1;
-	int fd = open("/run/rtslib_backstore.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	int fd = open(root->numbers_lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 	for (int attempt = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && attempt < 100; attempt++)
 		usleep(10000); /* never waits for ever for a program that holds it: mkdir finds collisions anyway */
 	return fd;
@@ -291,7 +292,7 @@ int backstore_remove(const struct target_root *root, const struct backstore_id *
 				folder_remove("%s/core/user_%u/%s/alua/%s", root->configfs, id->hba, id->name, groups.items[i]);
 		names_free(&groups);
 	}
-	int r = folder_remove("%s/core/user_%u/%s", root->configfs, id->hba, id->name);
+	int r = call_rmdir(root, "%s/core/user_%u/%s", root->configfs, id->hba, id->name);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	folder_remove("%s/core/user_%u", root->configfs, id->hba); /* stays when it has other backstores */

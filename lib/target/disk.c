@@ -20,6 +20,7 @@
 
 #include "base/checked.h"
 #include "base/parse.h"
+#include "target/call.h"
 
 int disk_find(const struct target_root *root, const struct export *export, char ret[static DISK_NAME_MAX])
 {
@@ -83,7 +84,17 @@ int disk_size(const struct target_root *root, const char *disk, uint64_t *ret)
 
 int disk_rescan(const struct target_root *root, const char *disk)
 {
-	return file_write("1", "%s/class/block/%s/device/rescan", root->sys, disk);
+	return call_write(root, "1", "%s/class/block/%s/device/rescan", root->sys, disk);
+}
+
+int disk_scan(const struct target_root *root, const struct export *export)
+{
+	unsigned host, channel, target;
+	char text[48];
+	if (sscanf(export->address, "%u:%u:%u", &host, &channel, &target) != 3)
+		return -ENXIO;
+	snprintf(text, sizeof(text), "%u %u %u", channel, target, export->lun);
+	return call_write(root, text, "%s/class/scsi_host/host%u/scan", root->sys, host);
 }
 
 int disk_flush(int fd)
@@ -96,7 +107,7 @@ int disk_flush(int fd)
 
 int disk_set_offline(const struct target_root *root, const char *disk)
 {
-	return file_write("offline", "%s/class/block/%s/device/state", root->sys, disk);
+	return call_write(root, "offline", "%s/class/block/%s/device/state", root->sys, disk);
 }
 
 /* A flush that may never return: its thread and whoever waits for it share this, and the last one frees it. */

@@ -17,6 +17,8 @@ int disk_links(const struct target_root *root, const char *disk, struct names *r
 /* Bytes. */
 int disk_size(const struct target_root *root, const char *disk, uint64_t *ret);
 int disk_rescan(const struct target_root *root, const char *disk);
+/* Looks again for the disk of an export: the first look, which the export itself takes, may have found nobody who answered. -ENXIO: not FABRIC_LOOP. */
+int disk_scan(const struct target_root *root, const struct export *export);
 
 /*
  * -EBUSY, with a message that says by whom, when the disk or a partition is mounted, is swap, belongs to another device or is open for writing. On success *ret_fd, to be

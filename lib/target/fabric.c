@@ -17,6 +17,7 @@
 
 #include "base/checked.h"
 #include "base/parse.h"
+#include "target/call.h"
 
 static const struct {
 	const char *folder, *module;
@@ -170,7 +171,7 @@ void exports_free(struct exports *exports)
 
 static int group_write(const struct target_root *root, const struct export *export, const char *file, const char *text)
 {
-	return file_write(text, "%s/%s/%s/tpgt_%u/%s", root->configfs, export->folder, export->wwn, export->tpgt, file);
+	return call_write(root, text, "%s/%s/%s/tpgt_%u/%s", root->configfs, export->folder, export->wwn, export->tpgt, file);
 }
 
 /* Whether a LUN of the group has a backstore of any kind. -errno when that can't be seen. */
@@ -202,11 +203,12 @@ static void group_remove(const struct target_root *root, const struct export *ex
 	struct names luns;
 	if (names_read(&luns, "%s/%s/%s/tpgt_%u/lun", root->configfs, export->folder, export->wwn, export->tpgt) == 0) {
 		for (size_t i = 0; i < luns.count; i++)
-			folder_remove("%s/%s/%s/tpgt_%u/lun/%s", root->configfs, export->folder, export->wwn, export->tpgt, luns.items[i]);
+			call_rmdir(root, "%s/%s/%s/tpgt_%u/lun/%s", root->configfs, export->folder, export->wwn, export->tpgt,
+				   luns.items[i]);
 		names_free(&luns);
 	}
 	group_write(root, export, "nexus", "NULL");
-	folder_remove("%s/%s/%s/tpgt_%u", root->configfs, export->folder, export->wwn, export->tpgt);
+	call_rmdir(root, "%s/%s/%s/tpgt_%u", root->configfs, export->folder, export->wwn, export->tpgt);
 }
 
 int fabric_remove_empty(const struct target_root *root, enum fabric fabric, const char *wwn)
@@ -227,7 +229,7 @@ int fabric_remove_empty(const struct target_root *root, enum fabric fabric, cons
 	names_free(&groups);
 	if (r != 0)
 		return r < 0 ? r : -ENOTEMPTY;
-	return folder_remove("%s/%s/%s", root->configfs, export.folder, wwn);
+	return call_rmdir(root, "%s/%s/%s", root->configfs, export.folder, wwn);
 }
 
 /* How far fabric_export() has come, and so what has to be undone. */
@@ -237,14 +239,14 @@ static void export_undo(const struct target_root *root, const struct export *exp
 {
 	switch (stage) {
 	case STAGE_LUN:
-		folder_remove("%s/%s/%s/tpgt_%u/lun/lun_%u", root->configfs, export->folder, export->wwn, export->tpgt, export->lun);
+		call_rmdir(root, "%s/%s/%s/tpgt_%u/lun/lun_%u", root->configfs, export->folder, export->wwn, export->tpgt, export->lun);
 		/* fall through */
 	case STAGE_GROUP:
 		group_write(root, export, "nexus", "NULL");
-		folder_remove("%s/%s/%s/tpgt_%u", root->configfs, export->folder, export->wwn, export->tpgt);
+		call_rmdir(root, "%s/%s/%s/tpgt_%u", root->configfs, export->folder, export->wwn, export->tpgt);
 		/* fall through */
 	case STAGE_TARGET:
-		folder_remove("%s/%s/%s", root->configfs, export->folder, export->wwn);
+		call_rmdir(root, "%s/%s/%s", root->configfs, export->folder, export->wwn);
 		/* fall through */
 	case STAGE_NONE:
 		break;
@@ -258,7 +260,7 @@ static int export_link(const struct target_root *root, const struct export *expo
 	    snprintf(from, sizeof(from), "%s/%s/%s/tpgt_%u/lun/lun_%u/%s", root->configfs, export->folder, export->wwn, export->tpgt,
 		     export->lun, export->link) >= (int)sizeof(from))
 		return -ENAMETOOLONG;
-	return symlink(to, from) < 0 ? -errno : 0;
+	return call_symlink(root, to, from);
 }
 
 /* *stage is always how far it came. */
@@ -341,7 +343,7 @@ int fabric_check_unused(const struct target_root *root, const struct export *exp
 	if (export->fabric != FABRIC_VHOST)
 		return 0;
 	/* The group has a LUN, so that it can't be removed; but configfs says first whether somebody depends on it: a VM's vhost device does. */
-	int r = folder_remove("%s/%s/%s/tpgt_%u", root->configfs, export->folder, export->wwn, export->tpgt);
+	int r = call_rmdir(root, "%s/%s/%s/tpgt_%u", root->configfs, export->folder, export->wwn, export->tpgt);
 	if (r != -EBUSY)
 		return 0;
 	lunkit_error_set(err, EBUSY, "a VM uses '%s' through vhost %s", export->backstore.name, export->wwn);
@@ -354,10 +356,11 @@ int fabric_unexport(const struct target_root *root, const struct export *export,
 	if (snprintf(path, sizeof(path), "%s/%s/%s/tpgt_%u/lun/lun_%u/%s", root->configfs, export->folder, export->wwn, export->tpgt,
 		     export->lun, export->link) >= (int)sizeof(path))
 		return lunkit_error_set(err, ENAMETOOLONG, "the path of export %s is too long", export->wwn);
-	if (unlink(path) < 0 && errno != ENOENT)
-		return lunkit_error_set(err, errno, "cannot remove '%s' from %s %s: %s", export->backstore.name, export->folder,
-					export->wwn, strerror(errno));
-	int r = folder_remove("%s/%s/%s/tpgt_%u/lun/lun_%u", root->configfs, export->folder, export->wwn, export->tpgt, export->lun);
+	int r = call_unlink(root, path);
+	if (r < 0 && r != -ENOENT)
+		return lunkit_error_set(err, r, "cannot remove '%s' from %s %s: %s", export->backstore.name, export->folder, export->wwn,
+					strerror(-r));
+	r = call_rmdir(root, "%s/%s/%s/tpgt_%u/lun/lun_%u", root->configfs, export->folder, export->wwn, export->tpgt, export->lun);
 	if (r < 0 && r != -ENOENT)
 		return lunkit_error_set(err, r, "cannot remove LUN %u of %s %s: %s", export->lun, export->folder, export->wwn,
 					strerror(-r));

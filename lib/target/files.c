@@ -15,20 +15,15 @@
 #include <unistd.h>
 
 #include "base/parse.h"
+#include "target/path.h"
 
-const struct target_root target_root_system = { "/sys/kernel/config/target", "/sys", "/dev", "/proc" };
-
-/* The path of a printf format and its arguments, or a return of -ENAMETOOLONG from the function that uses it. */
-#define PATH_FROM(path, format)                                                                                                            \
-	char path[PATH_MAX];                                                                                                               \
-	do {                                                                                                                               \
-		va_list path_args;                                                                                                         \
-		va_start(path_args, format);                                                                                               \
-		int path_length = vsnprintf(path, sizeof(path), format, path_args);                                                        \
-		va_end(path_args);                                                                                                         \
-		if (path_length < 0 || (size_t)path_length >= sizeof(path))                                                                \
-			return -ENAMETOOLONG;                                                                                              \
-	} while (0)
+const struct target_root target_root_system = {
+	.configfs = "/sys/kernel/config/target",
+	.sys = "/sys",
+	.dev = "/dev",
+	.proc = "/proc",
+	.numbers_lock = "/run/rtslib_backstore.lock",
+};
 
 static int read_path(const char *path, char *ret, size_t size)
 {

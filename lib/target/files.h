@@ -16,7 +16,10 @@
 struct target_root {
 	const char *configfs; /* /sys/kernel/config/target */
 	const char *sys, *dev, *proc;
+	const char *numbers_lock; /* the file that rtslib locks while it chooses a backstore's number, or NULL */
+	const char *caller;	  /* the program that makes calls which may wait (call.h); NULL: they are made in this process */
 };
+/* The machine's own, without a caller. */
 extern const struct target_root target_root_system;
 
 /* The file's text without white space at its end. Returns its length, -ENOBUFS when it does not fit, -errno. */

@@ -84,6 +84,8 @@ static void slot_finish(struct slot *slot)
 	}
 	if (slot->aborted)
 		lun->statistics.aborted++;
+	else if (command->status != SCSI_GOOD && scsi_is_refusal(command))
+		lun->statistics.refused++;
 	else if (command->status != SCSI_GOOD)
 		lun->statistics.errors++;
 	uint32_t length = data_in_length(slot);

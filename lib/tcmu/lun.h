@@ -50,9 +50,9 @@ struct lun_config {
 	unsigned slots;	  /* commands in flight at most; 0: 256 */
 };
 
-/* commands: fetched from the ring; errors: those that did not end GOOD; aborted: by task management. The others count requests to the image. */
+/* commands: fetched from the ring; errors: those that failed; refused: those that were answered with ILLEGAL REQUEST, UNIT ATTENTION or MISCOMPARE; aborted: by task management. The others count requests to the image. */
 struct lun_statistics {
-	uint64_t commands, reads, writes, read_bytes, write_bytes, flushes, discards, errors, aborted;
+	uint64_t commands, reads, writes, read_bytes, write_bytes, flushes, discards, errors, refused, aborted;
 	uint64_t doorbells, batches;
 	unsigned in_flight;
 };

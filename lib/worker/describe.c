@@ -69,6 +69,7 @@ char *describe_statistics(const struct lun_statistics *statistics)
 		{ "writes", statistics->writes },	    { "read-bytes", statistics->read_bytes },
 		{ "write-bytes", statistics->write_bytes }, { "flushes", statistics->flushes },
 		{ "discards", statistics->discards },	    { "errors", statistics->errors },
+		{ "refused", statistics->refused },
 		{ "aborted", statistics->aborted },	    { "doorbells", statistics->doorbells },
 		{ "batches", statistics->batches },	    { "in-flight", statistics->in_flight },
 	};

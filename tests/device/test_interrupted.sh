@@ -38,7 +38,7 @@ finish_attach() {
     fi
 }
 
-for milliseconds in 40 80 120 160 200 240 280 320 360 400 500 600; do
+for milliseconds in 60 120 180 240 300 360 450 600; do
     step "an attach, killed"
     interrupted $milliseconds lunkit attach --name cut "$image"
     finish_attach

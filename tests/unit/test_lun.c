@@ -342,6 +342,8 @@ static void test_unknown_opcode(void **state)
 	fixture_submit_cdb(&command, (uint8_t[10]){ 0xc1 }, 10, STANDIN_NONE, NULL, 0);
 	fixture_settle();
 	fixture_assert_sense(&command, 5, 0x20, 0);
+	assert_int_equal(fixture_statistics().errors, 0);
+	assert_int_equal(fixture_statistics().refused, 1);
 }
 
 /* A single command must not outlast its initiator's patience, whatever the image says that it can. */
