@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,8 +63,8 @@ void doctor_daemon(struct doctor *doctor)
 	}
 	const char *version = json_string(doctor->daemon, "version", "?"), *problem;
 	if (strcmp(version, LUNKIT_VERSION) == 0)
-		doctor_add(doctor, DOCTOR_OK, "lunkitd", NULL, "lunkitd %s runs, with %" PRIu64 " LUNs", version,
-			   json_number(doctor->daemon, "luns"));
+		doctor_add(doctor, DOCTOR_OK, "lunkitd", NULL, "lunkitd %s runs, with %" PRIu64 " LUN%s", version,
+			   json_number(doctor->daemon, "luns"), json_number(doctor->daemon, "luns") == 1 ? "" : "s");
 	else
 		doctor_add(doctor, DOCTOR_NOTE, "lunkitd", "systemctl restart lunkitd", "lunkitd is of version %s, lunkit of %s", version,
 			   LUNKIT_VERSION);
@@ -100,8 +101,19 @@ void doctor_conflicts(struct doctor *doctor)
 		doctor_add(doctor, DOCTOR_OK, "tcmu-runner", NULL, "no tcmu-runner is in the way");
 }
 
+/* Whom lunkitd's workers become when its configuration names nobody else. */
+static void check_user(struct doctor *doctor)
+{
+	if (!getpwnam("lunkit"))
+		doctor_add(doctor, DOCTOR_NOTE, "user", "systemd-sysusers",
+			   "there is no user lunkit: workers run as nobody, unless worker-user in lunkit.conf names one");
+	if (!getgrnam("lunkit"))
+		doctor_add(doctor, DOCTOR_NOTE, "group", "systemd-sysusers", "there is no group lunkit: only root may attach");
+}
+
 void doctor_permissions(struct doctor *doctor)
 {
+	check_user(doctor);
 	struct group *group = getgrnam("lunkit");
 	gid_t groups[NGROUPS_MAX];
 	int count = getgroups(NGROUPS_MAX, groups);

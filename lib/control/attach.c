@@ -6,7 +6,6 @@
  * a backstore that was never enabled and a target that holds nothing are made anew.
  */
 #include <ctype.h>
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -392,6 +391,20 @@ static bool attach_is_there(struct attach *attach)
 	return true;
 }
 
+/* A LUN on a LUN's disk: when memory is short, each would wait for the other's writes. */
+static bool is_own_disk(struct attach *attach)
+{
+	list_for_each (node, &attach->control->luns) {
+		const struct lun *lun = list_entry(node, struct lun, node);
+		if (!names_contain(&lun->facts.devices, attach->reference.name))
+			continue;
+		lunkit_error_set(&attach->err, EINVAL, "%s is the disk of LUN '%s' itself", attach->reference.name, lun->backstore.name);
+		lunkit_error_hint(&attach->err, "use %s, or attach its image %.200s elsewhere", attach->reference.name, lun->image);
+		return true;
+	}
+	return false;
+}
+
 static void attach_resolve(struct task *task)
 {
 	struct attach *attach = (struct attach *)task;
@@ -421,6 +434,10 @@ static void attach_resolved(struct task *task)
 		reference_serial(&attach->reference, attach->serial);
 	if (attach_is_there(attach))
 		return;
+	if (is_own_disk(attach)) {
+		attach_end(attach, NULL);
+		return;
+	}
 	attach->resolved = true;
 	if (attach->adopt) {
 		attach->task.work = adopt_work;

@@ -17,7 +17,6 @@
 struct parsing {
 	struct settings *settings;
 	struct lunkit_error *err;
-	const char *path;
 };
 
 enum setting {
@@ -107,12 +106,11 @@ static int on_line(void *argument, const char *section, const char *key, const c
 		return 0;
 	enum setting setting = section[0] ? SETTING_UNKNOWN : setting_classify(key);
 	if (setting == SETTING_UNKNOWN) {
-		lunkit_error_set(parsing->err, EINVAL, "%s: '%s%s%s' is not a setting of lunkitd", parsing->path, section,
-				 section[0] ? "." : "", key);
+		lunkit_error_set(parsing->err, EINVAL, "'%s%s%s' is not a setting of lunkitd", section, section[0] ? "." : "", key);
 		return 0;
 	}
 	if (!apply(parsing->settings, setting, value)) {
-		lunkit_error_set(parsing->err, EINVAL, "%s: '%s' can't be '%.200s'", parsing->path, key, value);
+		lunkit_error_set(parsing->err, EINVAL, "'%s' can't be '%.200s'", key, value);
 		return 0;
 	}
 	return 1;
@@ -145,6 +143,15 @@ static bool set_directory(char *ret, size_t size, const char *variable, const ch
 	return snprintf(ret, size, "%s", value && value[0] ? value : standard) < (int)size;
 }
 
+/* The line is known once inih is back. */
+static void locate(struct lunkit_error *err, const char *path, int line)
+{
+	char what[sizeof(err->message)];
+	snprintf(what, sizeof(what), "%s", err->code ? err->message : "this is not 'key = value'");
+	lunkit_error_set(err, EINVAL, "%s: line %d: %.300s", path, line, what);
+	lunkit_error_hint(err, "man 5 lunkit.conf lists the settings");
+}
+
 int settings_load(struct settings *ret, const char *path, struct lunkit_error *err)
 {
 	struct lunkit_error own = LUNKIT_ERROR_INIT;
@@ -156,12 +163,12 @@ int settings_load(struct settings *ret, const char *path, struct lunkit_error *e
 		path = LUNKIT_SYSCONFDIR "/lunkit/lunkit.conf";
 		must_exist = false;
 	}
-	struct parsing parsing = { &settings, &own, path };
+	struct parsing parsing = { &settings, &own };
 	int r = ini_parse(path, on_line, &parsing);
 	if (r == -1 && (must_exist || errno != ENOENT))
 		lunkit_error_set(&own, errno ? errno : ENOENT, "cannot read %s: %s", path, strerror(errno));
-	else if (r > 0 && !own.code)
-		lunkit_error_set(&own, EINVAL, "%s: line %d is not 'key = value'", path, r);
+	else if (r > 0)
+		locate(&own, path, r);
 	if (!own.code &&
 	    (!set_directory(settings.runtime_directory, sizeof(settings.runtime_directory), "LUNKIT_RUNTIME_DIR", "/run/lunkit") ||
 	     !set_directory(settings.state_directory, sizeof(settings.state_directory), "LUNKIT_STATE_DIR", LUNKIT_STATEDIR)))

@@ -37,6 +37,9 @@ expect_error "lock|in use" -- lunkit attach "$work/hard"
 expect_error "$name" -- lunkit attach --name "$name" "$image"
 expect_equal LUNs 1 "$(lun_count)"
 
+step 'the disk of a LUN is no image'
+expect_error "the disk of LUN" 'use /dev/sd' -- lunkit attach "raw:$device"
+
 step 'a name that is taken is refused'
 truncate -s 8M "$work/second.raw"
 expect_error "$name" 'exist|taken|already|in use' -- lunkit attach --name "$name" "$work/second.raw"

@@ -95,8 +95,23 @@ static void test_bad(void **state)
 	assert_int_equal(settings_load(&settings, "/nonexistent/lunkit.conf", &err), -ENOENT);
 }
 
+/* The first wrong line is the one that is told. */
+static void test_lines(void **state)
+{
+	(void)state;
+	struct settings settings;
+	struct lunkit_error err;
+	assert_true(load("# comment\nlog = info\n\ncache = fast\nlog = loud\n", &settings, &err) < 0);
+	assert_non_null(strstr(err.message, "line 4: 'cache' can't be 'fast'"));
+	assert_non_null(strstr(err.hint, "lunkit.conf"));
+	assert_true(load("log = info\nunknown = 1\n", &settings, &err) < 0);
+	assert_non_null(strstr(err.message, "line 2: 'unknown' is not a setting"));
+	assert_true(load("log = info\nword\n", &settings, &err) < 0);
+	assert_non_null(strstr(err.message, "line 2: this is not 'key = value'"));
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_all), cmocka_unit_test(test_bad) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_all), cmocka_unit_test(test_bad), cmocka_unit_test(test_lines) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
