@@ -9,6 +9,13 @@ status LUN --json --help
 info IMAGE --option=KEY=VALUE --json --help
 create IMAGE --size=SIZE --option=KEY=VALUE --json --help
 resize IMAGE --adopt --shrink --option=KEY=VALUE --json --help
+check IMAGE --repair=leaks|all --safety --option=KEY=VALUE --json --help
+map IMAGE --option=KEY=VALUE --json --help
+snapshot create|list|delete|revert,IMAGE --option=KEY=VALUE --json --help
+clone IMAGE --full --option=KEY=VALUE --json --help
+flatten IMAGE --rate=SIZE --option=KEY=VALUE --json --help
+export IMAGE --format=raw|qcow2 --compress --rate=SIZE --force --option=KEY=VALUE --json --help
+import IMAGE --format=raw|qcow2 --size=SIZE --compress --rate=SIZE --trust --option=KEY=VALUE --json --help
 restore - --help
 doctor - --json --help'
 
@@ -22,7 +29,11 @@ _lunkit() {
     local -a words
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "$(awk 'NF { print $1 }' <<<"$_lunkit_table") --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "$(awk 'NF { print $1 }' <<<"$_lunkit_table") help --help --version" -- "$cur")
+        return
+    fi
+    if [[ $verb == help ]]; then
+        ((COMP_CWORD > 2)) || mapfile -t COMPREPLY < <(compgen -W "$(awk 'NF { print $1 }' <<<"$_lunkit_table")" -- "$cur")
         return
     fi
     line=$(awk -v verb="$verb" '$1 == verb' <<<"$_lunkit_table")
@@ -44,7 +55,13 @@ _lunkit() {
         mapfile -t COMPREPLY < <(compgen -W "$(printf '%s\n' "${words[@]:2}" | sed 's/=.*//')" -- "$cur")
         return
     fi
-    case ${words[1]} in
+    # WORD|WORD,OPERAND: a word first
+    if [[ ${words[1]} == *,* && $COMP_CWORD == 2 ]]; then
+        values=${words[1]%,*}
+        mapfile -t COMPREPLY < <(compgen -W "${values//|/ }" -- "$cur")
+        return
+    fi
+    case ${words[1]##*,} in
         IMAGE) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
         LUN)
             mapfile -t COMPREPLY < <(compgen -W "$(_lunkit_luns)" -- "$cur")

@@ -13,30 +13,43 @@
 #include "cli/verbs.h"
 #include "pool/bus.h"
 
+int verb_check_options(const struct cli_arguments *arguments, struct lunkit_error *err)
+{
+	for (unsigned i = 0; i < arguments->repeated_count; i++) {
+		const char *option = arguments->repeated[i], *equals = strchr(option, '=');
+		if (!equals || equals == option) {
+			lunkit_error_set(err, EINVAL, "'%s' is not of the form KEY=VALUE", option);
+			return lunkit_error_hint(err, "--option KEY=VALUE, for example --option preallocation=full");
+		}
+	}
+	return 0;
+}
+
 /* ";KEY=VALUE" behind the image's text, with VALUE as it was typed: nothing in it is special on a command line. */
 static int append_option(char *text, size_t size, const char *option, struct lunkit_error *err)
 {
 	char value[REFERENCE_OPTIONS_MAX];
-	const char *equals = strchr(option, '=');
+	const char *equals = strchr(option, '='); /* verb_check_options() has looked */
 	size_t used = strlen(text);
-	if (!equals || equals == option) {
-		lunkit_error_set(err, EINVAL, "'%s' is not of the form KEY=VALUE", option);
-		return lunkit_error_hint(err, "--option KEY=VALUE, for example --option preallocation=full");
-	}
 	if (percent_encode(equals + 1, value, sizeof(value)) < 0 || used + strlen(option) + strlen(value) + 2 >= size)
 		return lunkit_error_set(err, ENAMETOOLONG, "option '%.64s' is too long", option);
 	snprintf(text + used, size - used, ";%.*s=%s", (int)(equals - option), option, value);
 	return 0;
 }
 
-int verb_reference(const struct cli_arguments *arguments, bool must_exist, struct reference *ret, struct lunkit_error *err)
+int verb_reference_of(const char *operand, const struct cli_arguments *arguments, bool with_options, bool must_exist, struct reference *ret,
+		      struct lunkit_error *err)
 {
 	static char text[REFERENCE_KIND_MAX + 3 * REFERENCE_NAME_MAX + 4 * REFERENCE_OPTIONS_MAX];
 	struct reference reference;
-	if (snprintf(text, sizeof(text), "%s", arguments->operands[0]) >= (int)sizeof(text))
+	if (snprintf(text, sizeof(text), "%s", operand) >= (int)sizeof(text))
 		return lunkit_error_set(err, ENAMETOOLONG, "the image's name is too long");
-	int r = 0;
-	for (unsigned i = 0; i < arguments->repeated_count && r == 0; i++)
+	if (strstr(operand, "://")) {
+		lunkit_error_set(err, EOPNOTSUPP, "'%s' is a URL, and lunkit opens files and devices only", operand);
+		return lunkit_error_hint(err, "fetch it first: curl -o FILE URL, then lunkit import FILE IMAGE");
+	}
+	int r = with_options ? verb_check_options(arguments, err) : 0;
+	for (unsigned i = 0; with_options && i < arguments->repeated_count && r == 0; i++)
 		r = append_option(text, sizeof(text), arguments->repeated[i], err);
 	if (r == 0)
 		r = reference_parse(text, &reference, err);
@@ -48,6 +61,23 @@ int verb_reference(const struct cli_arguments *arguments, bool must_exist, struc
 	return 0;
 }
 
+int verb_reference(const struct cli_arguments *arguments, bool must_exist, struct reference *ret, struct lunkit_error *err)
+{
+	return verb_reference_of(arguments->operands[0], arguments, true, must_exist, ret, err);
+}
+
+int verb_rate(const struct cli_arguments *arguments, uint64_t *ret, struct lunkit_error *err)
+{
+	uint64_t rate = 0;
+	const char *text = arguments->values[CLI_RATE];
+	int r = text ? verb_size(text, &rate, err) : 0;
+	if (r == 0 && text && !rate)
+		r = lunkit_error_set(err, EINVAL, "at a rate of 0 bytes a second nothing is ever done");
+	if (r == 0)
+		*ret = rate;
+	return r;
+}
+
 const char *verb_subject(const struct reference *reference)
 {
 	static char text[REFERENCE_KIND_MAX + 3 * REFERENCE_NAME_MAX];
@@ -55,6 +85,11 @@ const char *verb_subject(const struct reference *reference)
 		return reference->name;
 	snprintf(text, sizeof(text), "%s:%s", reference->kind, reference->name);
 	return text;
+}
+
+const char *verb_subject_or(const struct reference *reference, const char *otherwise)
+{
+	return reference->name[0] ? verb_subject(reference) : otherwise;
 }
 
 bool verb_attached(const char *text, struct bus *ret_bus, char **ret_path)
@@ -145,7 +180,7 @@ int verb_info(const struct cli_arguments *arguments)
 	return CLI_OK;
 }
 
-static int parse_size_argument(const char *text, uint64_t *ret, struct lunkit_error *err)
+int verb_size(const char *text, uint64_t *ret, struct lunkit_error *err)
 {
 	int r = parse_size(text, ret);
 	if (r == -ERANGE)
@@ -157,8 +192,8 @@ static int parse_size_argument(const char *text, uint64_t *ret, struct lunkit_er
 	return r < 0 ? lunkit_error_hint(err, "a size is a number of bytes, or one with K, M, G or T behind it: 512M, 10G") : 0;
 }
 
-static void print_size_result(const struct cli_arguments *arguments, const char *done, const char *image, uint64_t before, bool has_before,
-			      uint64_t size)
+void verb_print_size(const struct cli_arguments *arguments, const char *done, const char *image, uint64_t before, bool has_before,
+		     uint64_t size)
 {
 	char text[FORMAT_MAX];
 	if (cli_given(arguments, CLI_JSON)) {
@@ -187,7 +222,7 @@ int verb_create(const struct cli_arguments *arguments)
 		lunkit_error_hint(&err, "lunkit create %.150s 10G", arguments->operands[0]);
 		return report_usage(&err);
 	}
-	if (parse_size_argument(option ? option : operand, &size, &err) < 0)
+	if (verb_size(option ? option : operand, &size, &err) < 0)
 		return report_usage(&err);
 	if (!size) {
 		lunkit_error_set(&err, EINVAL, "an image of 0 bytes is no disk");
@@ -196,10 +231,10 @@ int verb_create(const struct cli_arguments *arguments)
 	int r = verb_reference(arguments, false, &reference, &err);
 	if (r < 0)
 		return report_failure("create", arguments->operands[0], &err);
-	r = offline_create(&reference, size, &err);
+	r = offline_create(&reference, size, NULL, &err);
 	if (r < 0)
 		return report_failure("create", verb_subject(&reference), &err);
-	print_size_result(arguments, "created", verb_subject(&reference), 0, false, size);
+	verb_print_size(arguments, "created", verb_subject(&reference), 0, false, size);
 	return CLI_OK;
 }
 
@@ -241,7 +276,7 @@ int verb_resize(const struct cli_arguments *arguments)
 		return report_usage(&err);
 	}
 	resize.relative = size && size[0] == '+';
-	if (size && parse_size_argument(size + resize.relative, &resize.size, &err) < 0)
+	if (size && verb_size(size + resize.relative, &resize.size, &err) < 0)
 		return report_usage(&err);
 
 	struct reference reference;
@@ -262,6 +297,6 @@ int verb_resize(const struct cli_arguments *arguments)
 	}
 	if (r < 0)
 		return report_failure("resize", image, &err);
-	print_size_result(arguments, before == after ? "unchanged" : "resized", image, before, true, after);
+	verb_print_size(arguments, before == after ? "unchanged" : "resized", image, before, true, after);
 	return CLI_OK;
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/checked.h"
+#include "cli/backing.h"
 #include "cli/format.h"
 #include "host/process.h"
 
@@ -21,8 +22,11 @@
 struct offline {
 	struct worker_process worker;
 	struct opener_policy policy;
+	void (*progress)(void *argument, uint64_t done, uint64_t total);
+	void *argument;
 	struct protocol_packet packet, reply; /* 64 KiB and more: on the heap with the rest */
 	bool created, serving;		      /* serving: it has an image open, and ends when it is told to */
+	bool orderly;			      /* what it does has to end in order, also when it is interrupted */
 };
 
 /* A signal closes the talk with the worker, which ends it, and our call with -EPIPE. */
@@ -63,8 +67,10 @@ static int offline_start(const struct reference *reference, struct offline **ret
 	catch_signals(offline->worker.socket);
 	for (unsigned i = 0; i < PROTOCOL_FDS_MAX; i++)
 		offline->packet.fds[i] = -1;
-	if (reference_is_path(reference))
+	if (reference_is_path(reference)) {
 		offline->policy.path = reference->name;
+		offline->policy.directories = backing_directories(NULL);
+	}
 	struct protocol_start *start = &offline->packet.message.start;
 	offline->packet.message.id = 1;
 	snprintf(start->kind, sizeof(start->kind), "%s", reference->kind);
@@ -81,7 +87,8 @@ static int offline_start(const struct reference *reference, struct offline **ret
 /* One call; says that it was interrupted where that is why it failed. */
 static int offline_call(struct offline *offline, struct lunkit_error *err)
 {
-	int r = worker_call(&offline->worker, &offline->policy, &offline->packet, &offline->reply, NULL, NULL, err);
+	int r = worker_call(&offline->worker, &offline->policy, &offline->packet, &offline->reply, offline->progress, offline->argument,
+			    err);
 	if (r < 0 && stop_signal)
 		return lunkit_error_set(err, EINTR, "interrupted");
 	offline->serving = offline->serving || (r == 0 && offline->packet.message.type == PROTOCOL_START_IMAGE);
@@ -101,7 +108,7 @@ static int offline_end(struct offline *offline, int result, struct lunkit_error 
 	/* what an interrupted create has made goes away, so there is nothing to wait for */
 	if (stop_signal && offline->created)
 		kill(offline->worker.pid, SIGKILL);
-	worker_wait(&offline->worker, stop_signal ? INTERRUPTED_PATIENCE_MS : END_PATIENCE_MS, &status);
+	worker_wait(&offline->worker, stop_signal && !offline->orderly ? INTERRUPTED_PATIENCE_MS : END_PATIENCE_MS, &status);
 	if (result == 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == 0))
 		result = lunkit_error_set(err, EIO, "the worker process failed at its end (%s %d)",
 					  WIFSIGNALED(status) ? "signal" : "exit status",
@@ -113,12 +120,14 @@ static int offline_end(struct offline *offline, int result, struct lunkit_error 
 	return result;
 }
 
-int offline_create(const struct reference *reference, uint64_t size, struct lunkit_error *err)
+int offline_create(const struct reference *reference, uint64_t size, const char *parent, struct lunkit_error *err)
 {
 	struct offline *offline;
 	int r = offline_start(reference, &offline, err);
 	if (r < 0)
 		return r;
+	if (parent)
+		offline->policy.directories = backing_directories(parent);
 	offline->policy.may_write = offline->policy.may_create = true;
 	offline->policy.ret_created = &offline->created;
 	offline->packet.message.type = PROTOCOL_CREATE;
@@ -151,6 +160,81 @@ static int offline_end_json(struct offline *offline, int r, struct json_object *
 	else
 		*ret = object;
 	return r;
+}
+
+static void next_packet(struct offline *offline, enum protocol_type type)
+{
+	memset(&offline->packet.message, 0, sizeof(offline->packet.message));
+	offline->packet.message.type = type;
+	offline->packet.message.id = 2;
+}
+
+int offline_job(const struct reference *reference, const struct offline_job *job, struct json_object **ret_json, uint64_t *ret_size,
+		struct lunkit_error *err)
+{
+	/* A worker has an image; one that only takes in a stream has the one that is nothing. */
+	static const struct reference nothing = { .kind = "null", .name = "import" };
+	struct offline *offline;
+	struct json_object *object = NULL;
+	int r = offline_start(reference ? reference : &nothing, &offline, err);
+	if (r < 0)
+		return r;
+	offline->orderly = true;
+	offline->policy.may_write = job->use == OFFLINE_WRITE;
+	offline->packet.message.type = PROTOCOL_START_IMAGE;
+	offline->packet.message.start.flags |=
+		(job->use == OFFLINE_WRITE ? 0 : PROTOCOL_READ_ONLY) | (job->use == OFFLINE_LOOK ? PROTOCOL_LOOK_ONLY : 0);
+	r = offline_call(offline, err);
+	if (r == 0) {
+		next_packet(offline, PROTOCOL_JOB);
+		offline->packet.message.job = job->request;
+		offline->progress = job->progress;
+		offline->argument = job->argument;
+		for (unsigned i = 0; i < 2 && job->fds[i] >= 0; i++)
+			offline->packet.fds[offline->packet.fd_count++] = job->fds[i];
+		r = offline_call(offline, err);
+		offline->packet.fd_count = 0;
+	}
+	uint64_t size = r == 0 ? offline->reply.message.result.value : 0;
+	if (r == 0 && ret_json && offline->reply.message.result.text_length)
+		r = reply_json(offline, &object, err);
+	r = offline_end(offline, r, err);
+	if (r < 0) {
+		json_object_put(object);
+		return r;
+	}
+	if (ret_json)
+		*ret_json = object;
+	if (ret_size)
+		*ret_size = size;
+	return 0;
+}
+
+int offline_size(const struct reference *reference, uint64_t *ret, struct lunkit_error *err)
+{
+	struct offline *offline;
+	int r = offline_start(reference, &offline, err);
+	if (r < 0)
+		return r;
+	offline->packet.message.type = PROTOCOL_START_IMAGE;
+	offline->packet.message.start.flags |= PROTOCOL_READ_ONLY;
+	r = offline_call(offline, err);
+	uint64_t size = r == 0 ? offline->reply.message.ready.size : 0;
+	r = offline_end(offline, r, err);
+	if (r == 0)
+		*ret = size;
+	return r;
+}
+
+int offline_inspect(const struct reference *reference, struct json_object **ret, struct lunkit_error *err)
+{
+	struct offline *offline;
+	int r = offline_start(reference, &offline, err);
+	if (r < 0)
+		return r;
+	offline->packet.message.type = PROTOCOL_INSPECT;
+	offline->packet.message.start.options[0] = '\0';
+	return offline_end_json(offline, offline_call(offline, err), ret, err);
 }
 
 int offline_info(const struct reference *reference, struct json_object **ret, struct lunkit_error *err)

@@ -11,9 +11,11 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "host/protocol.h"
 #include "pool/reference.h"
 
-int offline_create(const struct reference *reference, uint64_t size, struct lunkit_error *err);
+/* parent: an image of another folder that the new one lies on, or NULL. */
+int offline_create(const struct reference *reference, uint64_t size, const char *parent, struct lunkit_error *err);
 /* Looks only: takes no lock, so that images in use can be looked at. */
 int offline_info(const struct reference *reference, struct json_object **ret, struct lunkit_error *err);
 
@@ -23,6 +25,26 @@ struct offline_resize {
 };
 int offline_resize(const struct reference *reference, const struct offline_resize *resize, uint64_t *ret_before, uint64_t *ret_after,
 		   struct lunkit_error *err);
+/* How an image is opened for a job: LOOK takes no lock, READ keeps writers away, WRITE everybody. */
+enum offline_use { OFFLINE_LOOK, OFFLINE_READ, OFFLINE_WRITE };
+struct offline_job {
+	enum offline_use use;
+	struct protocol_job request;
+	int fds[2];							 /* that go with it; -1: none. They stay the caller's */
+	void (*progress)(void *argument, uint64_t done, uint64_t total); /* or NULL */
+	void *argument;
+};
+/*
+ * Opens the image, runs one job, closes it again. reference NULL: the job needs no image (IMPORT). *ret_json is the answer's text, or NULL when it has none;
+ * *ret_size is the image's size at the end; either may be NULL. Interrupted, the job is cancelled and ends in order.
+ */
+int offline_job(const struct reference *reference, const struct offline_job *job, struct json_object **ret_json, uint64_t *ret_size,
+		struct lunkit_error *err);
+/* Opens the image for reading, so that nobody may write to it, and tells its size. */
+int offline_size(const struct reference *reference, uint64_t *ret, struct lunkit_error *err);
+/* lib/image/safety.h */
+int offline_inspect(const struct reference *reference, struct json_object **ret, struct lunkit_error *err);
+
 /* What a handler says about itself (DESCRIBE). */
 int offline_describe(const char *kind, struct json_object **ret, struct lunkit_error *err);
 

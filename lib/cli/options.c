@@ -100,6 +100,10 @@ int cli_arguments_parse(const struct cli_verb *verb, int argc, char **argv, stru
 		lunkit_error_set(err, EINVAL, "%s needs %s", verb->name, verb->operands);
 		return usage_hint(verb, err);
 	}
+	if (verb->words && !cli_word_is_one_of(arguments.operands[0], verb->words)) {
+		lunkit_error_set(err, EINVAL, "%s can't '%s'", verb->name, arguments.operands[0]);
+		return lunkit_error_hint(err, "it is one of %s", verb->words);
+	}
 	*ret = arguments;
 	return 0;
 }

@@ -25,6 +25,13 @@ enum cli_option_id {
 	CLI_SIZE,
 	CLI_ADOPT,
 	CLI_SHRINK,
+	CLI_REPAIR,
+	CLI_SAFETY,
+	CLI_FULL,
+	CLI_RATE,
+	CLI_FORMAT,
+	CLI_COMPRESS,
+	CLI_TRUST,
 	CLI_JSON,
 	CLI_OPTION_COUNT,
 };
@@ -47,13 +54,17 @@ struct cli_verb {
 	const char *summary;  /* one line, for `lunkit --help` */
 	const char *help;     /* paragraphs for `lunkit VERB --help`, or NULL */
 	unsigned operands_min, operands_max;
-	enum cli_value operand_type; /* of the first operand */
+	enum cli_value operand_type; /* of the first operand, or of the one behind the word */
+
 	const struct cli_option *options;
 	int (*run)(const struct cli_arguments *arguments); /* returns an enum cli_status */
+	const char *words;				   /* that the first operand may be, separated by '|'; NULL: it is no word */
 };
 
 /* Exit statuses: documented in lunkit(1). */
 enum cli_status { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+/* Of check, as qemu-img's: a command line that is wrong is CLI_FAILED there. */
+enum cli_check_status { CLI_CHECK_ERRORS = 2, CLI_CHECK_LEAKS = 3, CLI_CHECK_UNSAFE = 4, CLI_CHECK_UNKNOWN = 63 };
 
 #define CLI_OPERANDS_MAX 4
 #define CLI_REPEAT_MAX 32

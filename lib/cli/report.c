@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/kind.h"
 #include "cli/format.h"
 
 static void print_line(const char *prefix, const char *text)
@@ -27,6 +28,10 @@ static void print_hint(const struct lunkit_error *err)
 static const char *without_subject(const char *message, const char *subject)
 {
 	char quoted[1280];
+	/* an image of a kind that is not of files is "KIND:NAME" for us, and NAME for its handler */
+	size_t kind = kind_length(subject);
+	if (kind && subject[kind] == ':' && strncmp(message, subject, kind + 1) != 0)
+		subject += kind + 1;
 	size_t plain = strlen(subject);
 	if (strncmp(message, subject, plain) == 0 && strncmp(message + plain, ": ", 2) == 0 && message[plain + 2])
 		return message + plain + 2;

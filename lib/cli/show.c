@@ -167,7 +167,8 @@ static void print_daemon_status(struct json_object *daemon)
 	       format_duration(now > start ? now - start : 0, up));
 	print_line("target", json_is_true(daemon, "kernel-target") ? "the kernel target is there" : "the kernel target is missing");
 	char luns[64], kinds[512] = "";
-	snprintf(luns, sizeof(luns), "%" PRIu64 ", %" PRIu64 " workers", json_number(daemon, "luns"), json_number(daemon, "workers"));
+	uint64_t workers = json_number(daemon, "workers");
+	snprintf(luns, sizeof(luns), "%" PRIu64 ", %" PRIu64 " worker%s", json_number(daemon, "luns"), workers, workers == 1 ? "" : "s");
 	print_line("LUNs", luns);
 	const char *item;
 	size_t used = 0;

@@ -67,6 +67,59 @@ static const struct cli_option resize_options[] = {
 	{ NULL },
 };
 
+#define FORMATS "raw|qcow2"
+#define OPTION_RATE                                                                                                                        \
+	{                                                                                                                                  \
+		"rate", CLI_RATE, CLI_VALUE_SIZE, "SIZE", "copy at most that many bytes a second"                                          \
+	}
+#define OPTION_COMPRESS                                                                                                                    \
+	{                                                                                                                                  \
+		"compress", CLI_COMPRESS, CLI_VALUE_NONE, NULL, "compress the new image (qcow2)"                                           \
+	}
+
+static const struct cli_option check_options[] = {
+	{ "repair", CLI_REPAIR, CLI_VALUE_WORDS, "leaks|all", "give back what nothing uses, or repair all that can be" },
+	{ "safety", CLI_SAFETY, CLI_VALUE_NONE, NULL, "look instead at what in it could harm this host" },
+	OPTION_OPTION,
+	OPTION_JSON,
+	{ NULL },
+};
+
+static const struct cli_option clone_options[] = {
+	{ "full", CLI_FULL, CLI_VALUE_NONE, NULL, "copy it, instead of lying on it" },
+	{ "option", CLI_OPTION, CLI_VALUE_TEXT, "KEY=VALUE", "an option of making the new image; may be repeated" },
+	OPTION_JSON,
+	{ NULL },
+};
+
+static const struct cli_option flatten_options[] = {
+	OPTION_RATE,
+	OPTION_OPTION,
+	OPTION_JSON,
+	{ NULL },
+};
+
+static const struct cli_option export_options[] = {
+	{ "format", CLI_FORMAT, CLI_VALUE_WORDS, FORMATS, "of the file; else what its extension says" },
+	OPTION_COMPRESS,
+	OPTION_RATE,
+	{ "force", CLI_FORCE, CLI_VALUE_NONE, NULL, "replace the file when it exists" },
+	{ "option", CLI_OPTION, CLI_VALUE_TEXT, "KEY=VALUE", "an option of making the file; may be repeated" },
+	OPTION_JSON,
+	{ NULL },
+};
+
+static const struct cli_option import_options[] = {
+	{ "format", CLI_FORMAT, CLI_VALUE_WORDS, FORMATS, "of the file, where its extension does not say it" },
+	{ "size", CLI_SIZE, CLI_VALUE_SIZE, "SIZE", "of the new image, where a pipe does not say it" },
+	OPTION_COMPRESS,
+	OPTION_RATE,
+	{ "trust", CLI_TRUST, CLI_VALUE_NONE, NULL, "take it although it is not safe" },
+	{ "option", CLI_OPTION, CLI_VALUE_TEXT, "KEY=VALUE", "an option of making the image; may be repeated" },
+	OPTION_JSON,
+	{ NULL },
+};
+
 static const struct cli_option no_options[] = { { NULL } };
 
 const struct cli_verb cli_verbs[] = {
@@ -84,6 +137,23 @@ const struct cli_verb cli_verbs[] = {
 	{ "resize", "IMAGE [[+]SIZE]", "change an image's size, attached or not",
 	  "SIZE is the new size, +SIZE grows the image by SIZE. Disks of this host show the new size when it returns.\n", 1, 2,
 	  CLI_VALUE_IMAGE, resize_options, verb_resize },
+	{ "check", "IMAGE", "look for errors in an image, and repair them",
+	  "Exit status: 0 no errors, 2 errors, 3 leaks only, 4 not safe (--safety), 1 it could not be checked,\n"
+	  "63 its kind can't be checked.\n",
+	  1, 1, CLI_VALUE_IMAGE, check_options, verb_check },
+	{ "map", "IMAGE", "show what is where in an image", NULL, 1, 1, CLI_VALUE_IMAGE, info_options, verb_map },
+	{ "snapshot", "create|list|delete|revert IMAGE [NAME]", "keep an image's content as it is now, or go back to it",
+	  "Also while it is attached; but unmount what is on it before it is reverted.\n", 2, 3, CLI_VALUE_IMAGE, info_options,
+	  verb_snapshot, "create|list|delete|revert" },
+	{ "clone", "IMAGE NEW", "make an image that starts as another is",
+	  "NEW is a qcow2 image that lies on IMAGE, which has to stay as it is from then on.\n", 2, 2, CLI_VALUE_IMAGE, clone_options,
+	  verb_clone },
+	{ "flatten", "IMAGE", "make an image independent of what it lies on", NULL, 1, 1, CLI_VALUE_IMAGE, flatten_options, verb_flatten },
+	{ "export", "IMAGE[;snapshot=NAME] FILE|-", "copy an image, or a snapshot of it, to a file or a pipe",
+	  "FILE is there once it is complete, and not before. Standard output (-) gets the disk's bytes.\n", 2, 2, CLI_VALUE_IMAGE,
+	  export_options, verb_export },
+	{ "import", "FILE|- IMAGE", "make an image of a file that comes from elsewhere, or of a pipe",
+	  "FILE is looked at first: what is not safe is refused.\n", 2, 2, CLI_VALUE_IMAGE, import_options, verb_import },
 	{ "restore", "", "attach again what --persist recorded", NULL, 0, 0, CLI_VALUE_NONE, no_options, verb_restore },
 	{ "doctor", "", "look for what keeps lunkit from working, and say how to mend it", NULL, 0, 0, CLI_VALUE_NONE, json_options,
 	  verb_doctor },
@@ -105,7 +175,8 @@ static void print_help(void)
 		printf("  %-8s  %s\n", verb->name, verb->summary);
 	printf("\n  --help     this text; lunkit VERB --help says more\n"
 	       "  --version  the version\n\n"
-	       "IMAGE is a path of a raw image, or KIND:NAME for other kinds; see lunkit-image(7).\n"
+	       "IMAGE is a path, whose extension says its kind (.qcow2; .raw, .img and all else: raw), or KIND:NAME; see\n"
+	       "lunkit-image(7).\n"
 	       "Two commands to begin with:\n"
 	       "  lunkit create disk.raw 10G\n"
 	       "  sudo lunkit attach disk.raw\n");
@@ -145,11 +216,12 @@ static const char *operand_type_name(enum cli_value type)
 	return "-";
 }
 
-/* "VERB OPERAND --option=VALUE|VALUE --switch …", a line for each verb: the table in completion.bash, word for word; a test compares them. */
+/* "VERB [WORD|WORD,]OPERAND --option=VALUE|VALUE --switch …", a line for each verb: the table in completion.bash, word for word; a test compares them. */
 static int complete(void)
 {
 	for (const struct cli_verb *verb = cli_verbs; verb->name; verb++) {
-		printf("%s %s", verb->name, operand_type_name(verb->operand_type));
+		printf("%s %s%s%s", verb->name, verb->words ? verb->words : "", verb->words ? "," : "",
+		       operand_type_name(verb->operand_type));
 		for (const struct cli_option *option = verb->options; option->name; option++)
 			printf(" --%s%s%s", option->name, option->value ? "=" : "", option->value ? option->value : "");
 		printf(" --help\n");
@@ -188,8 +260,13 @@ static int run(int argc, char **argv)
 		print_verb_help(verb);
 		return CLI_OK;
 	}
-	if (cli_arguments_parse(verb, argc - 2, argv + 2, &arguments, &err) < 0)
-		return report_usage(&err);
+	int r = cli_arguments_parse(verb, argc - 2, argv + 2, &arguments, &err);
+	if (r == 0)
+		r = verb_check_options(&arguments, &err);
+	if (r < 0) {
+		report_usage(&err);
+		return verb->run == verb_check ? CLI_FAILED : CLI_USAGE; /* 2 is something else there */
+	}
 	if (arguments.help) {
 		print_verb_help(verb);
 		return CLI_OK;

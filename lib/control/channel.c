@@ -296,6 +296,10 @@ static void handle(struct channel *channel, const struct protocol_packet *packet
 	case PROTOCOL_STATUS:
 	case PROTOCOL_CAPACITY:
 	case PROTOCOL_DRAIN:
+	case PROTOCOL_INSPECT:
+	case PROTOCOL_JOB:
+	case PROTOCOL_JOB_CANCEL:
+	case PROTOCOL_JOB_RATE:
 		break;
 	}
 	channel_kill(channel, "the worker sent a message of type %u, which is not its to send", message->type);

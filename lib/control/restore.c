@@ -39,7 +39,7 @@ static void restore_attached(void *argument, struct lun *lun, const struct lunki
 	} else {
 		char *text = NULL;
 		control_note_failure(entry->restore->control, entry->name, err);
-		if (asprintf(&text, "%s: %s", entry->name, err->message) > 0)
+		if (asprintf(&text, "%s: %s%s%s", entry->name, err->message, err->hint[0] ? "\n" : "", err->hint) > 0)
 			names_add(&entry->restore->errors, text);
 		free(text);
 	}

@@ -265,6 +265,10 @@ int worker_call(struct worker_process *process, const struct opener_policy *poli
 		case PROTOCOL_STATUS:
 		case PROTOCOL_CAPACITY:
 		case PROTOCOL_DRAIN:
+		case PROTOCOL_INSPECT:
+		case PROTOCOL_JOB:
+		case PROTOCOL_JOB_CANCEL:
+		case PROTOCOL_JOB_RATE:
 			protocol_close_fds(reply);
 			continue;
 		}

@@ -24,6 +24,7 @@ static size_t message_size(const struct protocol_message *message)
 	case PROTOCOL_START_IMAGE:
 	case PROTOCOL_CREATE:
 	case PROTOCOL_DESCRIBE:
+	case PROTOCOL_INSPECT:
 		return HEADER_SIZE + sizeof(message->start);
 	case PROTOCOL_READY:
 		return HEADER_SIZE + sizeof(message->ready);
@@ -45,9 +46,13 @@ static size_t message_size(const struct protocol_message *message)
 	case PROTOCOL_ASK:
 	case PROTOCOL_ANSWER_QUERY:
 		return HEADER_SIZE + sizeof(message->query);
+	case PROTOCOL_JOB:
+	case PROTOCOL_JOB_RATE:
+		return HEADER_SIZE + sizeof(message->job);
 	case PROTOCOL_INFO:
 	case PROTOCOL_STATUS:
 	case PROTOCOL_DRAIN:
+	case PROTOCOL_JOB_CANCEL:
 		return HEADER_SIZE;
 	}
 	return 0;
@@ -64,7 +69,8 @@ static bool strings_are_terminated(const struct protocol_message *message)
 	case PROTOCOL_START_LUN:
 	case PROTOCOL_START_IMAGE:
 	case PROTOCOL_CREATE:
-	case PROTOCOL_DESCRIBE: {
+	case PROTOCOL_DESCRIBE:
+	case PROTOCOL_INSPECT: {
 		const struct protocol_start *start = &message->start;
 		return is_terminated(start->kind, sizeof(start->kind)) && is_terminated(start->name, sizeof(start->name)) &&
 		       is_terminated(start->options, sizeof(start->options)) && is_terminated(start->label, sizeof(start->label)) &&
@@ -84,6 +90,12 @@ static bool strings_are_terminated(const struct protocol_message *message)
 		       is_terminated(result->error.hint, sizeof(result->error.hint)) &&
 		       (result->text_length == 0 || result->text[result->text_length - 1] == '\0');
 	}
+	case PROTOCOL_JOB:
+	case PROTOCOL_JOB_RATE: {
+		const struct protocol_job *job = &message->job;
+		return is_terminated(job->name, sizeof(job->name)) && is_terminated(job->format, sizeof(job->format)) &&
+		       is_terminated(job->target, sizeof(job->target)) && is_terminated(job->options, sizeof(job->options));
+	}
 	case PROTOCOL_ASK:
 	case PROTOCOL_ANSWER_QUERY:
 		return message->query.length <= PROTOCOL_QUERY_MAX;
@@ -94,6 +106,7 @@ static bool strings_are_terminated(const struct protocol_message *message)
 	case PROTOCOL_INFO:
 	case PROTOCOL_STATUS:
 	case PROTOCOL_DRAIN:
+	case PROTOCOL_JOB_CANCEL:
 		return true;
 	}
 	return false;

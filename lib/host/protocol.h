@@ -7,12 +7,15 @@
  * that may have been taken over by a hostile image: nothing has to be parsed, strings are bounded and checked for their end.
  *
  *     starter                                      worker
- *     START_LUN | START_IMAGE | CREATE | DESCRIBE  ->             exactly one, first
+ *     START_LUN | START_IMAGE | CREATE | DESCRIBE | INSPECT  ->   exactly one, first
  *                                                  <- OPEN, REMOVE    at any time; the worker waits for the ANSWER
  *     ANSWER (+ fd)                                ->
- *                                                  <- READY | FAILED  ends starting; FAILED, CREATE and DESCRIBE end the worker
+ *                                                  <- READY | FAILED  ends starting; FAILED, CREATE, DESCRIBE and INSPECT end the worker
  *     RESIZE, INFO, STATUS, CAPACITY               ->             each with an id
  *                                                  <- REPLY           with that id, in any order
+ *     JOB (+ fds)                                  ->             with an id; one at a time, but MAP and SNAPSHOT_LIST go beside others
+ *     JOB_CANCEL, JOB_RATE                         ->             with the id of a JOB
+ *                                                  <- PROGRESS, REPLY of a JOB, with its id: now and then, and at its end
  *                                                  <- MODES           what initiators have set, whenever it changes
  *                                                  <- ASK             a query of the SCSI layer
  *     ANSWER_QUERY                                 ->
@@ -32,6 +35,7 @@
 #define PROTOCOL_FDS_MAX 3
 #define PROTOCOL_KIND_MAX KIND_MAX
 #define PROTOCOL_QUERY_MAX 2048
+#define PROTOCOL_SNAPSHOT_MAX 256
 
 enum protocol_type {
 	/* to the worker */
@@ -46,6 +50,10 @@ enum protocol_type {
 	PROTOCOL_STATUS,
 	PROTOCOL_CAPACITY,
 	PROTOCOL_DRAIN,
+	PROTOCOL_INSPECT,
+	PROTOCOL_JOB,
+	PROTOCOL_JOB_CANCEL,
+	PROTOCOL_JOB_RATE,
 	/* from the worker */
 	PROTOCOL_READY = 64,
 	PROTOCOL_FAILED,
@@ -62,7 +70,7 @@ enum protocol_type {
 #define PROTOCOL_LOOK_ONLY 2u
 #define PROTOCOL_WRITE_CACHE 4u
 
-/* START_LUN (fds: ring memory, notify, doorbell; a uio fd comes alone), START_IMAGE, CREATE, DESCRIBE (kind only) */
+/* START_LUN (fds: ring memory, notify, doorbell; a uio fd comes alone), START_IMAGE, CREATE, INSPECT (no options), DESCRIBE (kind only) */
 struct protocol_start {
 	char kind[PROTOCOL_KIND_MAX];
 	char name[PROTOCOL_NAME_MAX];	    /* what follows the kind, decoded */
@@ -92,12 +100,12 @@ struct protocol_open {
 	char path[PROTOCOL_PATH_MAX];
 };
 
-/* FAILED, ANSWER (fd on success of OPEN; flags as opened), REPLY (text: JSON for INFO, STATUS and DESCRIBE), NOTICE (text) */
+/* FAILED, ANSWER (fd on success of OPEN; flags as opened), REPLY (text: JSON for INFO, STATUS, DESCRIBE, INSPECT and JOB), NOTICE (text) */
 struct protocol_result {
 	int32_t result; /* 0 or -errno */
 	uint32_t flags;
 	struct lunkit_error error;
-	uint64_t value; /* RESIZE: the new size */
+	uint64_t value; /* RESIZE, and JOB for a snapshot: the image's size now */
 	uint32_t text_length;
 	char text[PROTOCOL_TEXT_MAX];
 };
@@ -107,8 +115,42 @@ struct protocol_resize {
 	uint32_t flags;
 };
 
+/* PROGRESS of the job with the message's id */
 struct protocol_progress {
 	uint64_t done, total;
+};
+
+/*
+ * What a job does. Texts that it makes go to the descriptor that comes with it, since they may be long: JSON, as described at lunkit_map and lunkit_snapshots in worker/text.h.
+ *     CHECK          flags: LUNKIT_CHECK_*; the REPLY's text is the report
+ *     MAP            fd: a regular file (a memfd) for the text; offset, length (0: to the end)
+ *     SNAPSHOT_LIST  fd: the same
+ *     SNAPSHOT       flags: enum lunkit_snapshot_op; name: the snapshot's; limit: a revert to a larger size is refused (0: none is)
+ *     FLATTEN        rate
+ *     EXPORT         the image, or its snapshot of that name, to a new image of kind format at the path target, made with options; the fd is what opening
+ *                    target gives, and the starter's to name or to remove. With PROTOCOL_JOB_STREAM raw bytes to the fd, which may be a pipe (non-blocking). flags: PROTOCOL_JOB_*
+ *     IMPORT         fds: the target's, as above, and a pipe (non-blocking) of at most length bytes, which is the new image's size. The worker's own image is not looked at.
+ */
+enum protocol_job_kind {
+	PROTOCOL_JOB_CHECK = 1,
+	PROTOCOL_JOB_MAP,
+	PROTOCOL_JOB_SNAPSHOT_LIST,
+	PROTOCOL_JOB_SNAPSHOT,
+	PROTOCOL_JOB_FLATTEN,
+	PROTOCOL_JOB_EXPORT,
+	PROTOCOL_JOB_IMPORT,
+};
+#define PROTOCOL_JOB_STREAM 1u
+#define PROTOCOL_JOB_COMPRESS 2u
+
+struct protocol_job {
+	uint32_t kind, flags;
+	uint64_t rate; /* bytes a second, 0: no limit; JOB_RATE: this alone */
+	uint64_t offset, length, limit;
+	char name[PROTOCOL_SNAPSHOT_MAX];
+	char format[PROTOCOL_KIND_MAX];
+	char target[PROTOCOL_NAME_MAX];
+	char options[PROTOCOL_OPTIONS_MAX]; /* of creating the target */
 };
 
 /* MODES: opaque, kept by the starter for the next worker of the LUN (scsi_device_modes()) */
@@ -135,6 +177,7 @@ struct protocol_message {
 		struct protocol_progress progress;
 		struct protocol_query query;
 		struct protocol_modes modes;
+		struct protocol_job job;
 	};
 };
 

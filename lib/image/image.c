@@ -78,11 +78,16 @@ static struct image *image_new(const struct image_params *params)
 	return image;
 }
 
+bool image_is_busy(struct image *image)
+{
+	return image->handler->busy && image->handler->busy(image->state);
+}
+
 /* Outside of the loop's own calls: the loop turns until the handler has nothing under way. */
 static void state_close(struct image *image)
 {
 	const struct lunkit_handler *handler = image->handler;
-	while (handler->busy && handler->busy(image->state) && loop_turn(image->host->loop, true) >= 0)
+	while (image_is_busy(image) && loop_turn(image->host->loop, true) >= 0)
 		;
 	handler->close(image->state);
 }

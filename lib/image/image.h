@@ -81,7 +81,9 @@ struct image;
 /* Parses and checks the options against the handler's, opens, reads and checks the limits. */
 int image_open(struct lunkit_host *host, const struct lunkit_handler *handler, const struct image_params *params, struct image **ret,
 	       struct lunkit_error *err);
-/* No request may be in flight. Takes NULL. */
+/* True while the handler has something under way that belongs to no request (lunkit_handler.busy). */
+bool image_is_busy(struct image *image);
+/* No request may be in flight. Turns the loop while the handler is busy, so inside a call of the loop's wait for that first. Takes NULL. */
 void image_close(struct image *image);
 int image_create(struct lunkit_host *host, const struct lunkit_handler *handler, const struct image_params *params,
 		 struct lunkit_error *err);

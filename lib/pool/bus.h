@@ -25,6 +25,24 @@
  *     Info() -> (s json)                            what `lunkit info` shows
  *     Statistics() -> (s json)                      the worker's counters
  *     Resize(t size, u flags) -> (t size)           0 adopts the storage's size; flags as LUNKIT_RESIZE_*; answers when the disks here show the new size
+ *     Check(u flags) -> (o job)                     flags as LUNKIT_CHECK_REPAIR_*; Result: the report
+ *     Map(h output, t offset, t length) -> (o job)  output: a memfd, which gets the JSON text (lib/worker/text.h); length 0: to the end
+ *     Snapshots(h output) -> (o job)                the same
+ *     SnapshotCreate(s name), SnapshotDelete(s name), SnapshotRevert(s name) -> (o job)
+ *                                                   after a revert to another size, the disks here show it when the job is done
+ *     Flatten(t rate) -> (o job)                    rate: bytes a second, 0: no limit
+ *     Export(h output, s target, a{sv} options) -> (o job)
+ *                                                   output: an empty file that the caller has opened for writing (or a pipe, with stream); target: the path that it
+ *                                                   will have, for messages and links in it. options: format s (raw, qcow2), snapshot s, options s (of creating it,
+ *                                                   ";"-separated), compress b, stream b (raw bytes), rate t. The job ends when the caller leaves the bus.
+ *   One job at a time on a LUN (org.lunkit1.Error.InUse), but Map and Snapshots go beside others.
+ * Objects /org/lunkit1/job/N, which stay for a minute after their end:
+ *   org.lunkit1.Job
+ *     properties, all read-only: Kind s (check, map, snapshots, snapshot-create, …, flatten, export), Lun s (its name), Done t, Total t (0: not known), State s
+ *       (running, done, failed, cancelled), Error s (when it failed: the error's name, its message and its hint, a line each), Result s (JSON, or empty)
+ *     Cancel() -> ()                                it ends soon, in order
+ *     SetRate(t rate) -> ()
+ *     signal Finished(s state, s error, s result)
  * Errors: org.lunkit1.Error.{InvalidArgument, NotFound, Exists, InUse, NoSpace, AccessDenied, NotSupported, TimedOut, Failed}. The message is what a person reads;
  * a line break separates the hint from it.
  *
@@ -34,8 +52,10 @@
 #define BUS_NAME "org.lunkit1"
 #define BUS_PATH "/org/lunkit1"
 #define BUS_LUN_PREFIX "/org/lunkit1/lun"
+#define BUS_JOB_PREFIX "/org/lunkit1/job"
 #define BUS_MANAGER_INTERFACE "org.lunkit1.Manager"
 #define BUS_LUN_INTERFACE "org.lunkit1.LUN"
+#define BUS_JOB_INTERFACE "org.lunkit1.Job"
 #define BUS_ERROR_PREFIX "org.lunkit1.Error."
 
 /* libtcmu's and targetcli's side */

@@ -2,7 +2,7 @@
 /*
  * Image references: text from a command line or from targetcli to a struct reference, and back. Any thread; no state.
  *
- *     KIND ":" NAME *( ";" KEY "=" VALUE )        on a command line; "KIND:" may be left out for a path of kind raw
+ *     KIND ":" NAME *( ";" KEY "=" VALUE )        on a command line; "KIND:" may be left out for a path whose extension says its kind, or of kind raw
  *              NAME *( ";" KEY "=" VALUE )        the cfgstring, whose kind is the backstore's
  *
  * NAME and VALUE are percent-encoded; KEY is lower-case letters, digits and hyphens. What follows from it:
@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 #include "base/checked.h"
@@ -180,11 +181,32 @@ static int parse_rest(const char *text, struct reference *reference, struct lunk
 	return 0;
 }
 
+const char *reference_kind_by_extension(const char *name)
+{
+	static const struct {
+		const char *extension, *kind;
+	} kinds[] = { { ".qcow2", "qcow2" }, { ".raw", "raw" }, { ".img", "raw" } };
+	size_t length = strlen(name);
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		size_t extension = strlen(kinds[i].extension);
+		if (length > extension && strcasecmp(name + length - extension, kinds[i].extension) == 0)
+			return kinds[i].kind;
+	}
+	return NULL;
+}
+
+static const char *kind_of_path(const char *name)
+{
+	const char *kind = reference_kind_by_extension(name);
+	return kind ? kind : DEFAULT_KIND;
+}
+
 int reference_parse(const char *text, struct reference *ret, struct lunkit_error *err)
 {
 	struct reference reference = { .kind = DEFAULT_KIND };
 	size_t length = kind_length(text);
-	if (length && text[length] == ':') {
+	bool said = length && text[length] == ':';
+	if (said) {
 		memset(reference.kind, 0, sizeof(reference.kind));
 		memcpy(reference.kind, text, length);
 		text += length + 1;
@@ -192,6 +214,8 @@ int reference_parse(const char *text, struct reference *ret, struct lunkit_error
 	int r = parse_rest(text, &reference, err);
 	if (r < 0)
 		return r;
+	if (!said)
+		snprintf(reference.kind, sizeof(reference.kind), "%s", kind_of_path(reference.name));
 	*ret = reference;
 	return 0;
 }
@@ -311,7 +335,7 @@ int reference_format(const struct reference *reference, char *ret, size_t size, 
 {
 	char text[REFERENCE_KIND_MAX + 3 * REFERENCE_NAME_MAX + REFERENCE_OPTIONS_MAX + 64];
 	/* A path needs no kind in front: an absolute one can't be taken for a kind, and neither can "./…". */
-	bool bare = strcmp(reference->kind, DEFAULT_KIND) == 0 && reference_is_path(reference);
+	bool bare = reference_is_path(reference) && strcmp(reference->kind, kind_of_path(reference->name)) == 0;
 	int prefix = snprintf(text, sizeof(text), "%s%s", bare ? "" : reference->kind, bare ? "" : ":");
 	int length = format_rest(reference, text + prefix, sizeof(text) - (size_t)prefix);
 	if (length < 0 || (size_t)(prefix + length) >= size)

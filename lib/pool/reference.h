@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * How images are named. On lunkit's command line: a PATH (kind raw) or KIND:REST, then ";key=value" options. In targetcli the backstore is the kind and
+ * How images are named. On lunkit's command line: a PATH (kind qcow2 when it ends so, else raw) or KIND:REST, then ";key=value" options. In targetcli the backstore is the kind and
  * the cfgstring "REST;key=value…" (libtcmu and D-Bus see "KIND/REST…"). Values and REST are percent-encoded where LIO's tools break: space, comma, colon
  * in a cfgstring, '%', ';' and control characters.
  *
@@ -32,7 +32,9 @@ struct reference {
 	bool read_only;			     /* core option read-only=yes|no */
 };
 
-/* "PATH;…" or "KIND:REST;…". -EINVAL, -ENAMETOOLONG with a message that names the part that is wrong. */
+/* The kind that the name of a file says: ".qcow2", ".raw" and ".img" (which is raw) at its end; NULL for any other. */
+const char *reference_kind_by_extension(const char *name);
+/* "PATH;…" or "KIND:REST;…". A path's kind is what its extension says, else raw. -EINVAL, -ENAMETOOLONG with a message that names the part that is wrong. */
 int reference_parse(const char *text, struct reference *ret, struct lunkit_error *err);
 /* The part of a cfgstring behind "KIND/"; kind is given. */
 int reference_parse_cfgstring(const char *kind, const char *cfgstring, struct reference *ret, struct lunkit_error *err);

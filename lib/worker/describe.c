@@ -41,6 +41,9 @@ char *describe_handler(const struct lunkit_handler *handler)
 	json_object_object_add(object, "interface", json_object_new_int((int)handler->interface_version));
 	json_object_object_add(object, "can-create", json_object_new_boolean(handler->create != NULL));
 	json_object_object_add(object, "can-resize", json_object_new_boolean(handler->resize != NULL));
+	json_object_object_add(object, "can-check", json_object_new_boolean(handler->check != NULL));
+	json_object_object_add(object, "can-snapshot", json_object_new_boolean(handler->snapshot != NULL));
+	json_object_object_add(object, "can-flatten", json_object_new_boolean(handler->flatten != NULL));
 	struct json_object *children = json_object_new_array();
 	for (const char *const *child = handler->children; child && *child; child++)
 		json_object_array_add(children, json_object_new_string(*child));
@@ -59,7 +62,7 @@ char *describe_handler(const struct lunkit_handler *handler)
 	return json_take_text(object);
 }
 
-char *describe_statistics(const struct lun_statistics *statistics)
+char *describe_statistics(const struct lun_statistics *statistics, const char *job, uint64_t done, uint64_t total)
 {
 	const struct {
 		const char *key;
@@ -69,12 +72,17 @@ char *describe_statistics(const struct lun_statistics *statistics)
 		{ "writes", statistics->writes },	    { "read-bytes", statistics->read_bytes },
 		{ "write-bytes", statistics->write_bytes }, { "flushes", statistics->flushes },
 		{ "discards", statistics->discards },	    { "errors", statistics->errors },
-		{ "refused", statistics->refused },
-		{ "aborted", statistics->aborted },	    { "doorbells", statistics->doorbells },
-		{ "batches", statistics->batches },	    { "in-flight", statistics->in_flight },
+		{ "refused", statistics->refused },	    { "aborted", statistics->aborted },
+		{ "doorbells", statistics->doorbells },	    { "batches", statistics->batches },
+		{ "in-flight", statistics->in_flight },
 	};
 	struct json_object *object = json_object_new_object();
 	for (size_t i = 0; i < ARRAY_SIZE(counters); i++)
 		json_object_object_add(object, counters[i].key, json_object_new_uint64(counters[i].value));
+	if (job) {
+		add_string(object, "job", job);
+		json_object_object_add(object, "job-done", json_object_new_uint64(done));
+		json_object_object_add(object, "job-total", json_object_new_uint64(total));
+	}
 	return json_take_text(object);
 }

@@ -8,4 +8,5 @@
 
 /* JSON texts for the starter, to be freed; NULL without memory. */
 char *describe_handler(const struct lunkit_handler *handler);
-char *describe_statistics(const struct lun_statistics *statistics);
+/* job: the one that works on the image, or NULL. */
+char *describe_statistics(const struct lun_statistics *statistics, const char *job, uint64_t done, uint64_t total);

@@ -79,6 +79,12 @@ int link_send(struct link *link, struct protocol_packet *packet)
 	return protocol_send(link->socket, packet);
 }
 
+void link_try_send(struct link *link, struct protocol_packet *packet)
+{
+	if (socket_ready(link->socket, POLLOUT, 0))
+		protocol_send(link->socket, packet);
+}
+
 void link_reply(struct link *link, enum protocol_type type, uint32_t id, int result, const struct lunkit_error *err, const char *text,
 		uint64_t value)
 {

@@ -22,6 +22,8 @@ void link_init(struct link *link, int socket);
 int link_receive(struct link *link, bool wait, struct protocol_packet **ret);
 void link_packet_free(struct protocol_packet *packet);
 int link_send(struct link *link, struct protocol_packet *packet);
+/* The same for what may get lost: never waits and says nothing. */
+void link_try_send(struct link *link, struct protocol_packet *packet);
 /* A result of type REPLY or FAILED; text is JSON or NULL. */
 void link_reply(struct link *link, enum protocol_type type, uint32_t id, int result, const struct lunkit_error *err, const char *text,
 		uint64_t value);

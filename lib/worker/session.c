@@ -19,10 +19,12 @@
 #include "base/checked.h"
 #include "base/log.h"
 #include "image/image.h"
+#include "image/safety.h"
 #include "io/loop.h"
 #include "io/wakeup.h"
 #include "tcmu/lun.h"
 #include "worker/describe.h"
+#include "worker/job.h"
 #include "worker/link.h"
 #include "worker/sandbox.h"
 
@@ -50,7 +52,8 @@ struct session {
 	struct loop_op socket_op, stop_op;
 	struct image_request *flush;
 	struct list queries; /* struct query; oldest first */
-	unsigned jobs;	     /* of the image, under way: it can't be closed under them */
+	struct jobs jobs;    /* of the image: it can't be closed under them */
+	bool resizing;	     /* nor under this */
 	bool draining;
 	bool loop_broke; /* what is in flight will never be told to be done */
 	bool lun_ended;	 /* draining: no command is in flight any more */
@@ -156,21 +159,26 @@ static void resize_done(struct image_job *job, int result)
 	struct session *session = resize->session;
 	link_reply(&session->link, PROTOCOL_REPLY, resize->id, result, &job->err, NULL, image_limits(session->image)->size);
 	free(resize);
-	session->jobs--;
+	session->resizing = false;
+	jobs_release(&session->jobs);
 	session_flush(session);
 }
 
 static void session_resize(struct session *session, const struct protocol_message *message)
 {
-	struct resize *resize = calloc(1, sizeof(*resize));
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	int r = jobs_claim(&session->jobs, &err);
+	struct resize *resize = r < 0 ? NULL : calloc(1, sizeof(*resize));
 	if (!resize) {
-		link_reply(&session->link, PROTOCOL_REPLY, message->id, -ENOMEM, NULL, NULL, 0);
+		if (r == 0)
+			jobs_release(&session->jobs);
+		link_reply(&session->link, PROTOCOL_REPLY, message->id, r < 0 ? r : -ENOMEM, &err, NULL, 0);
 		return;
 	}
 	resize->job.done = resize_done;
 	resize->session = session;
 	resize->id = message->id;
-	session->jobs++;
+	session->resizing = true;
 	image_resize(session->image, &resize->job, message->resize.size, message->resize.flags);
 }
 
@@ -188,7 +196,9 @@ static void session_status(struct session *session, uint32_t id)
 	struct lun_statistics statistics = { 0 };
 	if (session->lun)
 		lun_get_statistics(session->lun, &statistics);
-	char *json = describe_statistics(&statistics);
+	uint64_t done = 0, total = 0;
+	const char *job = jobs_current(&session->jobs, &done, &total);
+	char *json = describe_statistics(&statistics, job, done, total);
 	link_reply(&session->link, PROTOCOL_REPLY, id, json ? 0 : -ENOMEM, NULL, json, 0);
 	free(json);
 }
@@ -205,7 +215,7 @@ static void session_capacity(struct session *session, const struct protocol_mess
 	link_reply(&session->link, PROTOCOL_REPLY, message->id, r, &err, NULL, 0);
 }
 
-static void session_handle(struct session *session, const struct protocol_packet *packet)
+static void session_handle(struct session *session, struct protocol_packet *packet)
 {
 	const struct protocol_message *message = &packet->message;
 	switch ((enum protocol_type)message->type) {
@@ -224,6 +234,15 @@ static void session_handle(struct session *session, const struct protocol_packet
 	case PROTOCOL_ANSWER_QUERY:
 		session_answer_query(session, message);
 		return;
+	case PROTOCOL_JOB:
+		jobs_start(&session->jobs, packet);
+		return;
+	case PROTOCOL_JOB_CANCEL:
+		jobs_cancel(&session->jobs, message->id);
+		return;
+	case PROTOCOL_JOB_RATE:
+		jobs_set_rate(&session->jobs, message->id, message->job.rate);
+		return;
 	case PROTOCOL_DRAIN:
 		session_drain(session);
 		return;
@@ -233,6 +252,7 @@ static void session_handle(struct session *session, const struct protocol_packet
 	case PROTOCOL_START_IMAGE:
 	case PROTOCOL_CREATE:
 	case PROTOCOL_DESCRIBE:
+	case PROTOCOL_INSPECT:
 	case PROTOCOL_READY:
 	case PROTOCOL_FAILED:
 	case PROTOCOL_OPEN:
@@ -284,7 +304,7 @@ static void flush_done(struct image_request *request, int result)
 /* The last thing before the end, once nothing uses the image any more. */
 static void session_flush(struct session *session)
 {
-	if (!session->lun_ended || session->jobs)
+	if (!session->lun_ended || session->resizing || jobs_are_running(&session->jobs))
 		return;
 	if (image_is_read_only(session->image)) {
 		loop_stop(session->host.loop);
@@ -294,6 +314,11 @@ static void session_flush(struct session *session)
 	session->flush->done = flush_done;
 	session->flush->user = session;
 	image_submit(session->image, session->flush);
+}
+
+static void jobs_idle(void *argument)
+{
+	session_flush(argument);
 }
 
 static void lun_stopped(struct loop_op *op, int result)
@@ -309,6 +334,7 @@ static void session_drain(struct session *session)
 	if (session->draining)
 		return;
 	session->draining = true;
+	jobs_cancel_all(&session->jobs);
 	if (session->lun) {
 		lun_stop(session->lun, &session->stop_op);
 		session_fail_queries(session);
@@ -421,6 +447,7 @@ static int session_start(struct session *session, struct lunkit_error *err)
 	int r = handler_load(session->handlers, start->kind, &session->handler, err);
 	if (r == 0) {
 		handler_load_children(session->handlers, session->handler);
+		jobs_load_handlers(session->handlers);
 		r = loop_new(&loop_config, &session->host.loop);
 		if (r < 0) {
 			lunkit_error_set(err, r, "cannot make an io_uring: %s", strerror(-r));
@@ -461,6 +488,9 @@ static void session_say_ready(struct session *session)
 
 static void session_serve(struct session *session)
 {
+	session->jobs.image = session->image;
+	session->jobs.start = &session->start->message.start;
+	session->jobs.has_lun = session->lun;
 	if (session->lun)
 		lun_start(session->lun);
 	session_say_ready(session);
@@ -486,9 +516,24 @@ static int session_describe(struct session *session)
 	return r < 0 ? 1 : 0;
 }
 
+/* INSPECT: the image is not opened, since nothing of it is to be believed; its header is looked at. */
+static int session_inspect(struct session *session)
+{
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	const struct protocol_start *start = &session->start->message.start;
+	char *json = NULL;
+	int r = sandbox_enter(start->uid, start->gid, &err);
+	if (r == 0)
+		r = safety_inspect(&session->host, start->kind, start->name, &json, &err);
+	link_reply(&session->link, r < 0 ? PROTOCOL_FAILED : PROTOCOL_REPLY, session->start->message.id, r, &err, json, 0);
+	free(json);
+	return r < 0 ? 1 : 0;
+}
+
 static bool is_start(uint32_t type)
 {
-	return type == PROTOCOL_START_LUN || type == PROTOCOL_START_IMAGE || type == PROTOCOL_CREATE || type == PROTOCOL_DESCRIBE;
+	return type == PROTOCOL_START_LUN || type == PROTOCOL_START_IMAGE || type == PROTOCOL_CREATE || type == PROTOCOL_DESCRIBE ||
+	       type == PROTOCOL_INSPECT;
 }
 
 int session_run(int socket, const char *handlers)
@@ -496,7 +541,12 @@ int session_run(int socket, const char *handlers)
 	struct session session = { .handlers = handlers, .socket_op.done = socket_ready, .stop_op.done = lun_stopped };
 	list_init(&session.queries);
 	link_init(&session.link, socket);
-	session.host.opener = (struct image_opener){ .open = link_open, .remove = link_remove, .argument = &session.link };
+	jobs_init(&session.jobs);
+	session.jobs.link = &session.link;
+	session.jobs.host = &session.host;
+	session.jobs.idle = jobs_idle;
+	session.jobs.argument = &session;
+	session.host.opener = (struct image_opener){ .open = jobs_open, .remove = jobs_remove, .argument = &session.jobs };
 
 	int r = link_receive(&session.link, true, &session.start);
 	if (r == 0)
@@ -510,6 +560,8 @@ int session_run(int socket, const char *handlers)
 
 	if (session.start->message.type == PROTOCOL_DESCRIBE) {
 		session.exit_status = session_describe(&session);
+	} else if (session.start->message.type == PROTOCOL_INSPECT) {
+		session.exit_status = session_inspect(&session);
 	} else {
 		struct lunkit_error err = LUNKIT_ERROR_INIT;
 		r = session_start(&session, &err);

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* clone, flatten, export, import: what makes an image of another one, or independent of it. */
+#include "cli/copy.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/parse.h"
+#include "cli/format.h"
+#include "cli/report.h"
+#include "cli/verbs.h"
+
+void copy_say_done(const struct cli_arguments *arguments, const char *done, const char *from, const char *to, struct json_object *counts)
+{
+	char read[FORMAT_MAX], written[FORMAT_MAX];
+	uint64_t bytes_read = counts ? json_number(counts, "bytes-read") : 0;
+	uint64_t bytes_written = counts ? json_number(counts, "bytes-written") : 0;
+	bool both = counts && json_object_object_get_ex(counts, "bytes-written", NULL); /* a stream is only read */
+	if (cli_given(arguments, CLI_JSON)) {
+		struct json_object *object = json_object_new_object();
+		json_object_object_add(object, "image", json_object_new_string(from));
+		json_object_object_add(object, "to", json_object_new_string(to));
+		if (counts) {
+			json_object_object_add(object, "bytes-read", json_object_new_uint64(bytes_read));
+			if (both)
+				json_object_object_add(object, "bytes-written", json_object_new_uint64(bytes_written));
+		}
+		json_print(object);
+		json_object_put(object);
+		return;
+	}
+	char *printable_from = format_printable(from), *printable_to = format_printable(to);
+	printf("%s %s to %s", done, printable_from ? printable_from : "?", printable_to ? printable_to : "?");
+	if (both)
+		printf(" (%s read, %s written)", format_size(bytes_read, read), format_size(bytes_written, written));
+	else if (counts)
+		printf(" (%s)", format_size(bytes_read, read));
+	printf("\n");
+	free(printable_from);
+	free(printable_to);
+}
+
+/* The options of creating it, less those of every kind. */
+int copy_set_target(struct protocol_job *request, const struct reference *target, struct lunkit_error *err)
+{
+	if (!reference_is_path(target)) {
+		lunkit_error_set(err, EOPNOTSUPP, "images of the kind \"%s\" can't be made this way", target->kind);
+		return lunkit_error_hint(err, "name a file: raw:PATH or qcow2:PATH");
+	}
+	snprintf(request->format, sizeof(request->format), "%s", target->kind);
+	snprintf(request->target, sizeof(request->target), "%s", target->name);
+	snprintf(request->options, sizeof(request->options), "%s", target->options);
+	return 0;
+}
+
+int copy_to_file(struct task *task, const struct reference *target, bool overwrite, struct task_result *ret, struct lunkit_error *err)
+{
+	struct output output;
+	int r = copy_set_target(&task->job.request, target, err);
+	if (r == 0)
+		r = output_open(&output, target->name, overwrite, err);
+	if (r < 0)
+		return r;
+	task->job.fds[0] = output.fd;
+	r = task_run(task, ret, err);
+	if (r == 0) {
+		r = output_finish(&output, err);
+		if (r < 0)
+			json_object_put(ret->json);
+	}
+	output_drop(&output);
+	return r;
+}
+
+/* ---- flatten ---- */
+
+int verb_flatten(const struct cli_arguments *arguments)
+{
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	struct reference reference = { 0 };
+	struct task_result result;
+	const char *image = arguments->operands[0];
+	struct task task = {
+		.image = image,
+		.reference = &reference,
+		.what = "flattening",
+		.job = { .use = OFFLINE_WRITE, .request.kind = PROTOCOL_JOB_FLATTEN, .fds = { -1, -1 } },
+	};
+	if (verb_rate(arguments, &task.job.request.rate, &err) < 0)
+		return report_usage(&err);
+	int r = verb_reference(arguments, true, &reference, &err);
+	if (r == 0)
+		r = task_run(&task, &result, &err);
+	if (r < 0)
+		return report_failure("flatten", verb_subject_or(&reference, image), &err);
+	json_object_put(result.json);
+	verb_print_size(arguments, "flattened", image, 0, false, result.size);
+	return CLI_OK;
+}
+
+/* ---- clone ---- */
+
+/* The parent's size, when it may be one: as long as the overlay is there, nobody may write to it. */
+static int parent_size(const char *image, const struct reference *parent, uint64_t *ret, struct lunkit_error *err)
+{
+	struct bus bus;
+	char *path;
+	if (!verb_attached(image, &bus, &path))
+		return offline_size(parent, ret, err);
+	struct json_object *lun = NULL;
+	int r = bus_lun(&bus, path, &lun, err);
+	if (r == 0 && !json_is_true(lun, "read-only")) {
+		lunkit_error_set(err, EBUSY, "it is attached and may be written to, which would spoil every overlay of it");
+		r = lunkit_error_hint(err, "detach it, or attach it with --read-only; --full makes a copy that does not depend on it");
+	}
+	if (r == 0)
+		*ret = json_number(lun, "size");
+	json_object_put(lun);
+	free(path);
+	bus_close(&bus);
+	return r;
+}
+
+static int add_option(struct reference *reference, const char *key, const char *value, struct lunkit_error *err)
+{
+	char encoded[REFERENCE_OPTIONS_MAX];
+	size_t used = strlen(reference->options);
+	if (percent_encode(value, encoded, sizeof(encoded)) < 0 || used + strlen(key) + strlen(encoded) + 3 > sizeof(reference->options))
+		return lunkit_error_set(err, ENAMETOOLONG, "the options of the new image are too long");
+	snprintf(reference->options + used, sizeof(reference->options) - used, "%s%s=%s", used ? ";" : "", key, encoded);
+	return 0;
+}
+
+static int make_overlay(const char *image, const struct reference *parent, struct reference *clone, uint64_t *ret_size,
+			struct lunkit_error *err)
+{
+	bool known = strcmp(parent->kind, "raw") == 0 || strcmp(parent->kind, "qcow2") == 0;
+	uint64_t size = 0;
+	if (!known || !reference_is_path(parent)) {
+		lunkit_error_set(err, EOPNOTSUPP, "no overlay can lie on images of the kind \"%s\"", parent->kind);
+		return lunkit_error_hint(err, "--full makes a copy");
+	}
+	if (strcmp(clone->kind, "qcow2") != 0) {
+		lunkit_error_set(err, EOPNOTSUPP, "'%s' can't be an overlay: images of the kind \"%s\" have no backing file", clone->name,
+				 clone->kind);
+		return lunkit_error_hint(err, "name it qcow2:PATH, or add --full for a copy");
+	}
+	if (parent->options[0]) {
+		lunkit_error_set(err, EINVAL, "an overlay records nothing of its parent's options ('%s')", parent->options);
+		return lunkit_error_hint(err, "--full makes a copy, also of a snapshot");
+	}
+	int r = parent_size(image, parent, &size, err);
+	if (r == 0)
+		r = add_option(clone, "backing", parent->name, err);
+	if (r == 0)
+		r = add_option(clone, "backing-format", parent->kind, err);
+	if (r == 0)
+		r = offline_create(clone, size, parent->name, err);
+	if (r == 0)
+		*ret_size = size;
+	return r;
+}
+
+int copy_take_snapshot(struct reference *reference, bool attached, struct protocol_job *request, struct lunkit_error *err)
+{
+	static const char key[] = "snapshot=";
+	char *found = strstr(reference->options, key);
+	while (found && found != reference->options && found[-1] != ';')
+		found = strstr(found + 1, key);
+	if (!found || !attached) /* opening it that way is enough */
+		return 0;
+	char *value = found + strlen(key), *end = strchrnul(value, ';'), encoded[REFERENCE_OPTIONS_MAX];
+	snprintf(encoded, sizeof(encoded), "%.*s", (int)(end - value), value);
+	if (percent_decode(encoded, request->name, sizeof(request->name)) < 0 || !request->name[0])
+		return lunkit_error_set(err, EINVAL, "'%s' is no snapshot's name", encoded);
+	return 0;
+}
+
+int verb_clone(const struct cli_arguments *arguments)
+{
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	struct reference parent = { 0 }, clone;
+	const char *image = arguments->operands[0];
+	char name[3 * REFERENCE_NAME_MAX + REFERENCE_OPTIONS_MAX];
+	uint64_t size = 0;
+	int r = verb_reference_of(image, arguments, false, true, &parent, &err);
+	/* what has no extension that says otherwise is a qcow2 image */
+	const char *to = arguments->operands[1];
+	size_t kind = kind_length(to);
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(to, ";"), to);
+	bool known = (kind && to[kind] == ':') || reference_kind_by_extension(name);
+	snprintf(name, sizeof(name), "%s%s", known ? "" : "qcow2:", to);
+	if (r == 0)
+		r = verb_reference_of(name, arguments, true, false, &clone, &err);
+	if (r < 0)
+		return report_failure("clone", verb_subject_or(&parent, image), &err);
+	if (!cli_given(arguments, CLI_FULL)) {
+		r = make_overlay(image, &parent, &clone, &size, &err);
+		if (r < 0)
+			return report_failure("clone", verb_subject_or(&parent, image), &err);
+		verb_print_size(arguments, "cloned to", clone.name, 0, false, size);
+		return CLI_OK;
+	}
+	struct task_result result;
+	struct task task = {
+		.image = image,
+		.reference = &parent,
+		.what = "cloning",
+		.job = { .use = OFFLINE_READ, .request.kind = PROTOCOL_JOB_EXPORT, .fds = { -1, -1 } },
+	};
+	r = copy_take_snapshot(&parent, copy_is_attached(image), &task.job.request, &err);
+	if (r == 0)
+		r = copy_to_file(&task, &clone, false, &result, &err);
+	if (r < 0)
+		return report_failure("clone", verb_subject_or(&parent, image), &err);
+	copy_say_done(arguments, "cloned", image, clone.name, result.json);
+	json_object_put(result.json);
+	return CLI_OK;
+}
+
+bool copy_is_attached(const char *image)
+{
+	struct bus bus;
+	char *path;
+	if (!verb_attached(image, &bus, &path))
+		return false;
+	free(path);
+	bus_close(&bus);
+	return true;
+}
