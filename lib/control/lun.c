@@ -31,6 +31,7 @@
 
 #include "base/checked.h"
 #include "base/log.h"
+#include "control/modes.h"
 #include "control/state.h"
 
 #define READY_SECONDS 30
@@ -189,6 +190,7 @@ static void lun_free(struct lun *lun)
 		lun->control->config.lun_removed(lun->control->config.argument, lun);
 	lun_settled(lun, true, &gone);
 	sd_event_source_disable_unref(lun->timer);
+	sd_event_source_disable_unref(lun->watch_timer);
 	channel_free(lun->channel);
 	if (lun->uio_fd >= 0)
 		close(lun->uio_fd);
@@ -218,6 +220,7 @@ static void lun_serve(struct lun *lun)
 	else
 		log_info("%s: serving again", lun->backstore.name);
 	lun_show(lun);
+	lun_watch(lun);
 	if (lun->blocked) {
 		lun->blocked = false;
 		lun_act(lun, ACTION_SERVE, 0);
@@ -334,6 +337,7 @@ static void lun_worker_ended(void *argument, const struct lunkit_error *failure)
 		struct target_event *removed = lun->removed;
 		struct control *control = lun->control;
 		log_info("%s: removed", lun->backstore.name);
+		modes_forget(control->settings->runtime_directory, &lun->backstore);
 		lun_free(lun);
 		target_event_answer(removed, 0);
 		control_check_stopped(control);
@@ -419,6 +423,7 @@ static void lun_worker_modes(void *argument, uint32_t modes)
 {
 	struct lun *lun = argument;
 	lun->modes = modes;
+	modes_store(lun->control->settings->runtime_directory, &lun->backstore, lun->serial, modes);
 }
 
 static void lun_worker_ask(void *argument, uint32_t id, const struct protocol_query *query)

@@ -61,7 +61,7 @@ struct lun {
 	struct channel *channel;
 	uint64_t generation; /* of the worker */
 	struct supervise supervise;
-	sd_event_source *timer;
+	sd_event_source *timer, *watch_timer;
 	bool was_ready; /* this worker */
 	bool blocked;	/* block_dev=1 was written */
 	bool replacing; /* this worker drains so that the next one starts with other settings */
@@ -105,6 +105,9 @@ void lun_replace_worker(struct lun *lun);
 /* Shutdown: the worker finishes and leaves; no other follows. */
 void lun_drain(struct lun *lun, unsigned seconds);
 pid_t lun_worker_pid(const struct lun *lun); /* 0: none */
+
+/* watch.c: looks in a while whether the worker still answers. */
+void lun_watch(struct lun *lun);
 
 /* lun_size.c: sizes of the image, of the kernel's device and of the disks here */
 void lun_size_event(struct lun *lun, struct target_event *event);
