@@ -13,6 +13,7 @@
  */
 #include <string.h>
 
+#include "pack.h"
 #include "qcow2.h"
 
 #define TICK_NS ((uint64_t)5 * 1000000000u)
@@ -42,6 +43,7 @@ static void tick(struct lunkit_alarm *alarm)
 		cache_shrink(q, true);
 		blob_shrink(q);
 		cow_shrink(q);
+		pack_shrink(q);
 	}
 	if (commit->dirty_count || q->cache.count || free_is_pending(q))
 		commit_arm(q);

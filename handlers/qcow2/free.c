@@ -16,6 +16,7 @@
 #include <linux/falloc.h>
 #include <stdlib.h>
 
+#include "pack.h"
 #include "qcow2.h"
 
 static void work(struct qcow2 *q);
@@ -176,6 +177,7 @@ static int count_down(struct qcow2 *q, const struct free_range *range)
 	if (value == 1) {
 		while (count < most && refcount_read(q, slice->data, index + count) == 1)
 			count++;
+		pack_forget(q, offset, count << q->cluster_bits);
 		if (punch(q, offset, count << q->cluster_bits))
 			return -EAGAIN;
 	}

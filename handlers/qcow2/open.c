@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pack.h"
 #include "qcow2.h"
 
 #define CACHE_DEFAULT ((uint64_t)32 << 20)
@@ -165,6 +166,7 @@ static void destroy(struct qcow2 *q)
 	if (q->cows.buffers)
 		cow_destroy(q);
 	blob_shrink(q);
+	pack_shrink(q);
 	free_destroy(q);
 	meta_destroy(q);
 	free(q->snapshots);

@@ -16,6 +16,7 @@ void qcow2_limits(void *state, struct lunkit_limits *limits)
 	limits->max_iov = IOV_MAX_ENTRIES;
 	limits->optimal_transfer = q->cluster_size;
 	limits->discard_granularity = q->cluster_size;
+	limits->compress_unit = q->read_only || q->is_corrupt ? 0 : q->cluster_size;
 	limits->flags = LUNKIT_CAN_EXTENTS;
 	if (q->header.version >= 3 || !q->has_backing)
 		limits->flags |= LUNKIT_CAN_DISCARD | LUNKIT_CAN_WRITE_ZEROES | LUNKIT_DISCARD_ZEROES;

@@ -520,6 +520,7 @@ struct qcow2 {
 	struct waiters l1_free;
 	struct cows cows;
 	struct blobs blobs;
+	struct packer *packer; /* NULL until something is written compressed */
 	struct lunkit_child *backing;
 	uint64_t backing_length;		/* bytes of it that can be seen: its size */
 	bool has_backing;			/* even when it could not be opened for a look */

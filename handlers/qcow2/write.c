@@ -8,6 +8,7 @@
  *
  * A cluster that an allocating write is under way for is left alone: who wants to write there waits, and finds it mapped.
  */
+#include "pack.h"
 #include "qcow2.h"
 
 static void prepared(struct waiter *waiter, int result)
@@ -92,5 +93,9 @@ int write_step_until(struct qcow2_request *r, uint64_t end)
 
 int write_step(struct qcow2_request *r)
 {
+	const struct qcow2 *q = r->q;
+	if (__builtin_expect(r->request->flags & LUNKIT_REQUEST_COMPRESS, 0) && !(r->position & q->cluster_mask) &&
+	    (r->end - r->position >= q->cluster_size || r->end == q->size))
+		return compress_step(r);
 	return write_step_until(r, r->end);
 }
