@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "qcow2.h"
+#include "check.h"
 
 /* Two bytes for each cluster of the file: a gigabyte at most. */
 #define CLUSTERS_MAX ((uint64_t)1 << 29)
@@ -275,7 +275,7 @@ static void check_end(struct check_job *check, int result)
 		lunkit_error_set(lunkit_job_error(job), result, "%.300s: cannot check the image: %s", q->name,
 				 result == -EFBIG ? "its file is too large" : strerror(-result));
 	free(check);
-	lunkit_job_done(job, result);
+	qcow2_job_end(q, job, result);
 }
 
 static int work_check(void *argument)
@@ -304,9 +304,16 @@ static void is_quiet(struct quiet *quiet, int result)
 void qcow2_check(void *state, struct lunkit_job *job, unsigned flags, struct lunkit_check_report *report)
 {
 	struct qcow2 *q = state;
+	if (!qcow2_job_begin(q, job))
+		return;
+	if (q->is_snapshot) {
+		lunkit_error_set(lunkit_job_error(job), EOPNOTSUPP, "%.300s: only one snapshot of it is open", q->name);
+		qcow2_job_end(q, job, lunkit_error_hint(lunkit_job_error(job), "Check the image itself, without the option snapshot."));
+		return;
+	}
 	struct check_job *check = calloc(1, sizeof(*check));
 	if (!check) {
-		lunkit_job_done(job, lunkit_error_set(lunkit_job_error(job), ENOMEM, "%.300s: not enough memory", q->name));
+		qcow2_job_end(q, job, lunkit_error_set(lunkit_job_error(job), ENOMEM, "%.300s: not enough memory", q->name));
 		return;
 	}
 	check->quiet.q = q;

@@ -5,7 +5,7 @@
  */
 #include <stdlib.h>
 
-#include "qcow2.h"
+#include "check.h"
 
 #define DIRECTORY_MAX ((uint64_t)16 << 20)
 #define BITMAPS_MAX 65535u

@@ -127,17 +127,20 @@ void transfer_start_one(struct qcow2 *q, struct transfer *t, bool write, void *b
 
 /* ---- opening ---- */
 
-static unsigned open_flags(const struct lunkit_params *params)
+static unsigned open_flags(const struct qcow2 *q, const struct lunkit_params *params)
 {
 	if (params->look_only)
 		return LUNKIT_FILE_UNLOCKED;
-	return (params->read_only ? 0 : LUNKIT_FILE_WRITE) | (params->cache == LUNKIT_CACHE_NONE ? LUNKIT_FILE_DIRECT : 0);
+	return (q->read_only ? 0 : LUNKIT_FILE_WRITE) | (params->cache == LUNKIT_CACHE_NONE ? LUNKIT_FILE_DIRECT : 0);
 }
 
 static int open_with(struct qcow2 *q, const struct lunkit_params *params, unsigned flags, struct lunkit_error *err)
 {
 	unsigned opened;
-	int r = lunkit_file_open(params->host, params->name, flags, &q->fd, &opened, err);
+	int r = lunkit_file_open(params->host, params->name, flags, &q->fd, &opened, q->is_snapshot ? NULL : err);
+	/* Who writes the image leaves a snapshot's tables alone: so they can be read without a lock where somebody does. */
+	if (q->is_snapshot && r < 0)
+		r = lunkit_file_open(params->host, params->name, flags | (r == -EAGAIN ? LUNKIT_FILE_UNLOCKED : 0), &q->fd, &opened, err);
 	if (r < 0)
 		return r;
 	q->geometry.struct_size = sizeof(q->geometry);
@@ -153,14 +156,14 @@ static int open_with(struct qcow2 *q, const struct lunkit_params *params, unsign
 
 int file_open(struct qcow2 *q, const struct lunkit_params *params, struct lunkit_error *err)
 {
-	return open_with(q, params, open_flags(params), err);
+	return open_with(q, params, open_flags(q, params), err);
 }
 
 int file_reopen_buffered(struct qcow2 *q, const struct lunkit_params *params, struct lunkit_error *err)
 {
 	/* Closed first: two openings of one file would exclude each other. */
 	lunkit_file_close(params->host, q->fd);
-	int r = open_with(q, params, open_flags(params) & ~LUNKIT_FILE_DIRECT, err);
+	int r = open_with(q, params, open_flags(q, params) & ~LUNKIT_FILE_DIRECT, err);
 	if (r < 0)
 		q->fd = -1;
 	return r;

@@ -19,6 +19,9 @@
 #include "pack.h"
 #include "qcow2.h"
 
+/* Ranges of clusters of one refcount until others get their turn. */
+#define BUDGET 4096u
+
 static void work(struct qcow2 *q);
 
 static bool list_push(struct free_list *list, const struct free_range *range)
@@ -70,7 +73,7 @@ void free_round_begin(struct qcow2 *q)
 {
 	struct freeing *freeing = &q->freeing;
 	/* An epoch ends only when the one before it has no parts left. */
-	if (!freeing->open.count || freeing->has_round || freeing->ready.count || q->in_flight[!q->epoch])
+	if (!freeing->open.count || freeing->has_round || freeing->ready.count || q->in_flight[!q->epoch] || q->snapshotting)
 		return;
 	struct free_list empty = freeing->round;
 	freeing->round = freeing->open;
@@ -91,6 +94,7 @@ void free_round_end(struct qcow2 *q, bool durable)
 		for (size_t i = 0; i < freeing->round.count; i++)
 			push(q, &freeing->round.ranges[i]);
 		freeing->round.count = 0;
+		waiters_wake(&freeing->ended, q->commit.error ? q->commit.error : -EIO);
 		return;
 	}
 	struct free_list empty = freeing->ready;
@@ -115,6 +119,9 @@ static void finish(struct qcow2 *q)
 	struct freeing *freeing = &q->freeing;
 	freeing->working = false;
 	freeing->ready.count = 0;
+	freeing->passes++;
+	if (freeing->ended.first)
+		waiters_wake(&freeing->ended, 0);
 	if (freeing->room.first) {
 		if (!free_has_room(q))
 			commit_want(q);
@@ -196,10 +203,21 @@ static int count_down(struct qcow2 *q, const struct free_range *range)
 	return 0;
 }
 
+static void next_turn(struct lunkit_io *io, int result)
+{
+	(void)result;
+	work(list_entry(io, struct qcow2, freeing.turn));
+}
+
 static void work(struct qcow2 *q)
 {
 	struct freeing *freeing = &q->freeing;
-	while (freeing->next < freeing->ready.count) {
+	for (unsigned budget = BUDGET; freeing->next < freeing->ready.count; budget--) {
+		if (budget == 0) {
+			freeing->turn.done = next_turn;
+			lunkit_io_defer(q->host, &freeing->turn, 0);
+			return;
+		}
 		const struct free_range *range = &freeing->ready.ranges[freeing->next];
 		int r = count_down(q, range);
 		if (r == -EAGAIN)
@@ -215,10 +233,26 @@ static void work(struct qcow2 *q)
 	finish(q);
 }
 
+uint64_t free_ticket(const struct qcow2 *q)
+{
+	const struct freeing *freeing = &q->freeing;
+	return freeing->passes + (freeing->has_round || freeing->ready.count ? 2 : 1);
+}
+
+bool free_passed(struct qcow2 *q, uint64_t ticket, struct waiter *waiter)
+{
+	if (q->freeing.passes >= ticket || !free_is_pending(q))
+		return true;
+	waiters_add(&q->freeing.ended, waiter);
+	commit_want(q);
+	return false;
+}
+
 void free_init(struct qcow2 *q)
 {
 	q->freeing.waiter.wake = woken;
 	waiters_init(&q->freeing.room);
+	waiters_init(&q->freeing.ended);
 }
 
 void free_destroy(struct qcow2 *q)

@@ -10,6 +10,7 @@ const struct lunkit_option qcow2_options[] = {
 	{ "block-size", LUNKIT_OPTION_STRING, LUNKIT_OPTION_OPEN, "logical block size of the disk (512)", "512|4096" },
 	{ "cache-size", LUNKIT_OPTION_SIZE, LUNKIT_OPTION_OPEN, "most memory for the image's tables (32M, which maps 256 GiB)", NULL },
 	{ "discard", LUNKIT_OPTION_BOOL, LUNKIT_OPTION_OPEN, "give space that becomes free back to the filesystem (yes)", NULL },
+	{ "snapshot", LUNKIT_OPTION_STRING, LUNKIT_OPTION_OPEN, "the disk as it was in that snapshot, for reading only", NULL },
 	{ "backing-format", LUNKIT_OPTION_STRING, LUNKIT_OPTION_OPEN | LUNKIT_OPTION_CREATE,
 	  "format of the backing file; when it is opened, instead of what the image says", "raw|qcow2" },
 	{ "backing", LUNKIT_OPTION_STRING, LUNKIT_OPTION_CREATE, "path of the backing file, relative to the image's folder or absolute",

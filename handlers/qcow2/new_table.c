@@ -7,6 +7,9 @@
  *
  * A table that is written as a whole is BASE for order.c: durable before any L1 or L2 slice of the round goes out, so an L1 entry never leads to what the
  * cluster held before. Requests that need the table meanwhile are parked on it.
+ *
+ * What the cache has of the old table may be newer than the file: it is kept there until the file has been read, and copied over that. While a snapshot is made
+ * the old entries may still say COPIED, which is no longer so.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +46,10 @@ static void end(struct new_table *new, int result)
 		free_later(q, new->offset, q->cluster_size, false);
 	}
 	list_remove(&new->node);
+	for (unsigned i = 0; i < new->cached_count; i++)
+		slice_unpin(q, new->cached[i]);
 	struct waiters waiters = new->waiters;
+	free(new->cached);
 	free(new->buffer);
 	free(new);
 	waiters_wake(&waiters, result);
@@ -62,8 +68,31 @@ static void was_read(struct transfer *transfer, int result)
 		end(new, result);
 		return;
 	}
+	uint8_t *buffer = new->buffer;
+	for (unsigned i = 0; i < new->cached_count; i++)
+		memcpy(buffer + (new->cached[i]->offset - new->old_offset), new->cached[i]->data, q->slice_size);
+	for (size_t at = 0; at < q->cluster_size && new->shared; at += 8)
+		if (!(get_be64(buffer + at) & L2_COMPRESSED))
+			put_be64(buffer + at, get_be64(buffer + at) & ~ENTRY_COPIED);
 	transfer->done = written;
 	transfer_start_one(q, transfer, true, new->buffer, q->cluster_size, new->offset);
+}
+
+static int keep_cached(struct new_table *new)
+{
+	struct qcow2 *q = new->q;
+	unsigned count = (unsigned)(q->cluster_size >> q->slice_bits);
+	new->cached = calloc(count, sizeof(struct slice *));
+	if (!new->cached)
+		return -ENOMEM;
+	for (unsigned i = 0; i < count; i++) {
+		struct slice *slice = cache_find(q, new->old_offset + ((uint64_t)i << q->slice_bits));
+		if (!slice)
+			continue;
+		slice_pin(slice);
+		new->cached[new->cached_count++] = slice;
+	}
+	return 0;
 }
 
 static struct new_table *find(struct qcow2 *q, uint64_t l1_index)
@@ -81,14 +110,19 @@ static int start(struct qcow2 *q, uint64_t l1_index, uint64_t old_offset, uint64
 	struct new_table *new = calloc(1, sizeof(*new));
 	if (new)
 		new->buffer = file_buffer(q, q->cluster_size);
-	if (!new || !new->buffer) {
+	if (new && new->buffer) {
+		new->q = q;
+		new->shared = q->snapshotting;
+		new->old_offset = old_offset;
+	}
+	if (!new || !new->buffer || (old_offset && keep_cached(new) < 0)) {
+		if (new)
+			free(new->buffer);
 		free(new);
 		free_later(q, offset, q->cluster_size, false);
 		return -ENOMEM;
 	}
-	new->q = q;
 	new->l1_index = l1_index;
-	new->old_offset = old_offset;
 	new->offset = offset;
 	waiters_init(&new->waiters);
 	waiters_add(&new->waiters, waiter);
@@ -102,6 +136,14 @@ static int start(struct qcow2 *q, uint64_t l1_index, uint64_t old_offset, uint64
 		transfer_start_one(q, &new->transfer, true, new->buffer, q->cluster_size, offset);
 	}
 	return -EAGAIN;
+}
+
+bool new_table_wait(struct qcow2 *q, uint64_t l1_index, struct waiter *waiter)
+{
+	struct new_table *new = list_empty(&q->new_tables) ? NULL : find(q, l1_index);
+	if (new)
+		waiters_add(&new->waiters, waiter);
+	return new;
 }
 
 int new_table_get(struct qcow2 *q, uint64_t l1_index, uint64_t l1_entry, struct waiter *waiter)

@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "pack.h"
-#include "qcow2.h"
 
 #define CACHE_DEFAULT ((uint64_t)32 << 20)
 #define CACHE_MAX ((uint64_t)4 << 30)
@@ -122,6 +122,66 @@ static int repair_refcounts(struct qcow2 *q, struct lunkit_error *err)
 	return 0;
 }
 
+/* ---- a snapshot ---- */
+
+#define ATTEMPTS 8
+
+/* Somebody may be writing the image: the table is where the header says before and after it has been read. */
+static int read_snapshots(struct qcow2 *q, struct lunkit_error *err)
+{
+	for (unsigned attempt = 0; attempt < ATTEMPTS; attempt++) {
+		int r = read_header(q, err);
+		if (r < 0)
+			return r;
+		struct header before = q->header;
+		r = snapshots_load(q, attempt + 1 < ATTEMPTS ? NULL : err);
+		if (r < 0 && r != -EINVAL)
+			return r;
+		struct snapshot *snapshots = q->snapshots;
+		q->snapshots = NULL;
+		int again = read_header(q, err);
+		bool same = q->header.snapshot_offset == before.snapshot_offset && q->header.snapshot_count == before.snapshot_count;
+		if (r == 0 && again == 0 && same) {
+			q->snapshots = snapshots;
+			return 0;
+		}
+		snapshots_free(snapshots, before.snapshot_count);
+		if (again < 0)
+			return again;
+	}
+	lunkit_error_set(err, EAGAIN, "%.300s: the snapshots change all the time, or their table is damaged", q->name);
+	return lunkit_error_hint(err, "Try again.");
+}
+
+/* Nothing but what the snapshot shares with nobody who writes: its L1 table, and what that leads to. */
+static int load_snapshot(struct qcow2 *q, const char *name, struct lunkit_error *err)
+{
+	int r = read_snapshots(q, err);
+	if (r < 0)
+		return r;
+	int index = snapshot_find(q, name);
+	if (index < 0) {
+		lunkit_error_set(err, ENOENT, "%.300s: there is no snapshot \"%.255s\"", q->name, name);
+		return lunkit_error_hint(err, "`lunkit snapshot list` shows those that there are.");
+	}
+	const struct snapshot *snapshot = &q->snapshots[index];
+	if (!snapshot_is_usable(q, snapshot))
+		return lunkit_error_set(err, EINVAL, "%.300s: the snapshot \"%.255s\" is damaged: its L1 table is too small for its size",
+					q->name, name);
+	q->size = snapshot->size;
+	q->header_slice = slice_new_resident(q, ORDER_HEADER, 0);
+	r = q->header_slice ? file_read(q, q->header_slice->data, q->slice_size, 0) : -ENOMEM;
+	if (r == 0)
+		r = meta_add(q, 0, q->cluster_size);
+	if (r == 0)
+		r = table_init(q, &q->reftable, ORDER_REFTABLE, q->header.reftable_offset, 0);
+	if (r == 0)
+		r = table_init(q, &q->l1, ORDER_MAP, snapshot->l1_offset, snapshot->l1_size);
+	if (r == 0)
+		r = table_load(q, &q->l1);
+	return r < 0 ? lunkit_error_set(err, r, "%.300s: cannot load the snapshot's tables: %s", q->name, strerror(-r)) : 0;
+}
+
 static int open_image(struct qcow2 *q, const struct lunkit_params *params, struct lunkit_error *err)
 {
 	const struct lunkit_option_value *cache = lunkit_params_option(params, "cache-size");
@@ -138,6 +198,10 @@ static int open_image(struct qcow2 *q, const struct lunkit_params *params, struc
 		return lunkit_error_set(err, ENOMEM, "%.300s: not enough memory", q->name);
 	blob_init(q);
 	alloc_init(q);
+	if (q->is_snapshot) {
+		r = load_snapshot(q, lunkit_params_option(params, "snapshot")->value, err);
+		return r < 0 ? r : backing_open(q, params, err);
+	}
 	r = load_tables(q, err);
 	if (r == 0)
 		r = snapshots_load(q, err);
@@ -169,7 +233,7 @@ static void destroy(struct qcow2 *q)
 	pack_shrink(q);
 	free_destroy(q);
 	meta_destroy(q);
-	free(q->snapshots);
+	snapshots_free(q->snapshots, q->header.snapshot_count);
 	if (q->fd >= 0)
 		lunkit_file_close(q->host, q->fd);
 	free(q);
@@ -184,7 +248,8 @@ int qcow2_open(const struct lunkit_params *params, void **ret_state, struct lunk
 		return lunkit_error_set(err, ENOMEM, "%.300s: not enough memory", params->name);
 	q->host = params->host;
 	q->fd = -1;
-	q->read_only = params->read_only;
+	q->is_snapshot = lunkit_params_option(params, "snapshot");
+	q->read_only = params->read_only || q->is_snapshot;
 	q->durable = params->cache == LUNKIT_CACHE_WRITETHROUGH;
 	q->block_size = block_size ? (unsigned)strtoul(block_size->value, NULL, 10) : 512;
 	q->freeing.discard = !discard || discard->number;
@@ -194,6 +259,7 @@ int qcow2_open(const struct lunkit_params *params, void **ret_state, struct lunk
 	waiters_init(&q->prepare.waiters);
 	commit_init(q);
 	free_init(q);
+	hold_init(q);
 	int r = file_open(q, params, err);
 	if (r < 0)
 		q->fd = -1;

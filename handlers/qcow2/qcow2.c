@@ -55,6 +55,9 @@ static const struct lunkit_handler qcow2_handler = {
 	.children = children,
 	.check = qcow2_check,
 	.busy = qcow2_busy,
+	.snapshot_list = qcow2_snapshot_list,
+	.snapshot = qcow2_snapshot,
+	.flatten = qcow2_flatten,
 };
 
 LUNKIT_HANDLER(qcow2_handler)

@@ -24,6 +24,7 @@
 #include "base/list.h"
 #include "file.h"
 #include "format.h"
+#include "hold.h"
 #include "image/handler.h"
 #include "order.h"
 
@@ -239,9 +240,14 @@ struct new_table {
 	struct qcow2 *q;
 	uint64_t l1_index, old_offset, offset;
 	void *buffer;
+	struct slice **cached; /* of the old table, pinned */
+	unsigned cached_count;
+	bool shared; /* by a snapshot that is being made: no entry of it is COPIED any more */
 	struct transfer transfer;
 	struct waiters waiters;
 };
+/* Waits while the table for that L1 entry is being made; false: it is not. */
+bool new_table_wait(struct qcow2 *q, uint64_t l1_index, struct waiter *waiter);
 int new_table_get(struct qcow2 *q, uint64_t l1_index, uint64_t l1_entry, struct waiter *waiter);
 
 /* ---- refcounts, allocation, freeing ------------------------------------------------------------------------------------------------------- */
@@ -328,12 +334,18 @@ struct freeing {
 	uint64_t punch_offset, punch_length;
 	struct lunkit_io punch;
 	struct waiter waiter;
+	struct lunkit_io turn;
 	struct waiters room;
+	struct waiters ended; /* jobs: each end of ready, each round that failed */
+	uint64_t passes;      /* how often ready was worked off */
 };
 /* Counts down what the range holds once a commit has made it durable that nothing refers to it. */
 void free_later(struct qcow2 *q, uint64_t offset, uint64_t length, bool table);
 bool free_has_room(const struct qcow2 *q);
 bool free_is_pending(const struct qcow2 *q);
+/* The pass that has everything in it that was given to free_later() before; true when it is over, else the waiter is woken at every end of one. */
+uint64_t free_ticket(const struct qcow2 *q);
+bool free_passed(struct qcow2 *q, uint64_t ticket, struct waiter *waiter);
 void free_round_begin(struct qcow2 *q);
 void free_round_end(struct qcow2 *q, bool durable);
 /* The last part of the other epoch has ended. */
@@ -394,6 +406,11 @@ int write_step(struct qcow2_request *r);
 /* Writes at most until end, which lies within one cluster or is a request's end. */
 int write_step_until(struct qcow2_request *r, uint64_t end);
 int discard_step(struct qcow2_request *r);
+/* Own requests only. DROP: the entries of whole clusters become 0. FILL: written only where nothing is allocated; from one buffer, whole clusters. */
+#define REQUEST_DROP (1u << 31)
+#define REQUEST_FILL (1u << 30)
+int drop_step(struct qcow2_request *r);
+int fill_step(struct qcow2_request *r);
 int zero_step(struct qcow2_request *r);
 int extents_step(struct qcow2_request *r);
 /* True when nothing but zeros can be there below the overlay. */
@@ -481,10 +498,17 @@ int decompress(unsigned compression, const uint8_t *in, size_t in_length, uint8_
 /* ---- snapshots -------------------------------------------------------------------------------------------------------------------------------- */
 
 struct snapshot {
-	uint64_t l1_offset;
+	uint64_t l1_offset, size; /* size: of the disk then */
 	unsigned l1_size;
+	uint8_t *raw; /* its entry as it stands in the table, without padding */
+	size_t raw_length;
 };
 int snapshots_load(struct qcow2 *q, struct lunkit_error *err);
+void snapshots_free(struct snapshot *snapshots, unsigned count);
+/* By its name, or else by its id; -1: none. */
+int snapshot_find(const struct qcow2 *q, const char *name);
+int snapshot_find_name(const struct qcow2 *q, const char *name);
+bool snapshot_is_usable(const struct qcow2 *q, const struct snapshot *snapshot);
 
 /* ---- the image ---------------------------------------------------------------------------------------------------------------------------------- */
 
@@ -505,6 +529,10 @@ struct qcow2 {
 		struct waiters waiters;
 	} prepare;		      /* … which is under way */
 	bool l1_held;		      /* L1 is about to move: nobody may change it */
+	bool snapshotting; /* a snapshot shares the active tables, and is not counted yet: nothing is freed */
+	bool has_job;	   /* one that changes tables runs */
+	bool is_snapshot;  /* opened as a snapshot: only its tables are looked at */
+	struct hold hold;
 	int broken;		      /* the error of a failed sync: no flush may succeed any more */
 	unsigned epoch, in_flight[2]; /* parts, by the epoch that they began in */
 	struct order order;
@@ -549,7 +577,14 @@ void qcow2_limits(void *state, struct lunkit_limits *limits);
 int qcow2_create(const struct lunkit_params *params, struct lunkit_error *err);
 int qcow2_info(void *state, struct lunkit_info *info, struct lunkit_error *err);
 void qcow2_resize(void *state, struct lunkit_job *job, uint64_t size, unsigned flags);
+void shrink_start(struct qcow2 *q, struct lunkit_job *job, uint64_t size);
 void qcow2_check(void *state, struct lunkit_job *job, unsigned flags, struct lunkit_check_report *report);
+int qcow2_snapshot_list(void *state, struct lunkit_snapshots *list, struct lunkit_error *err);
+void qcow2_snapshot(void *state, struct lunkit_job *job, enum lunkit_snapshot_op op, const char *name);
+void qcow2_flatten(void *state, struct lunkit_job *job);
+/* One job at a time: false, and the job has ended with an error. qcow2_job_end() ends one that got true. */
+bool qcow2_job_begin(struct qcow2 *q, struct lunkit_job *job);
+void qcow2_job_end(struct qcow2 *q, struct lunkit_job *job, int result);
 
 /* The path that a backing file's name in the header of image means, without "." and ".."; NULL: no memory. free(). */
 char *backing_path(const char *image, const char *backing);
@@ -557,25 +592,3 @@ char *backing_path(const char *image, const char *backing);
 int backing_open(struct qcow2 *q, const struct lunkit_params *params, struct lunkit_error *err);
 /* "raw", "qcow2", or NULL with the error set: nothing else, and nothing is guessed. */
 const char *backing_kind(const char *format, const char *image, const char *backing, struct lunkit_error *err);
-
-/*
- * Looks at the whole file and repairs it. Blocking, on any thread; no request may be in flight and nothing dirty. check_finish() has to follow,
- * as blocking, where repairs were allowed: it makes the image see them. -errno: the file can't be read or written.
- */
-int check_image(struct qcow2 *q, unsigned flags, struct lunkit_check_report *report);
-int check_finish(struct qcow2 *q, unsigned flags, const struct lunkit_check_report *report);
-
-/* check_refs.c: what refers to each cluster. */
-struct check {
-	struct qcow2 *q;
-	unsigned flags;
-	struct lunkit_check_report *report;
-	uint64_t clusters; /* of the file */
-	uint16_t *counts;
-	uint8_t *buffer; /* a cluster */
-};
-__attribute__((format(printf, 2, 3))) void check_found(struct check *check, const char *format, ...);
-int check_count_all(struct check *check);
-/* The bitmaps that the header's extension names. */
-int check_count_bitmaps(struct check *check);
-void check_count(struct check *check, uint64_t offset, uint64_t length, const char *what);

@@ -18,10 +18,7 @@ void quiet_wait(struct quiet *quiet)
 	quiet->waiter.wake = woken;
 	if (!commit_flush(q, &quiet->waiter))
 		return;
-	if (free_is_pending(q)) {
-		waiters_add(&q->freeing.room, &quiet->waiter);
-		commit_want(q);
+	if (!free_passed(q, UINT64_MAX, &quiet->waiter))
 		return;
-	}
 	quiet->done(quiet, 0);
 }

@@ -43,6 +43,17 @@ static void finish(struct qcow2_request *r)
 	request_end(r);
 }
 
+static int take_step(struct qcow2_request *r)
+{
+	struct qcow2 *q = r->q;
+	if (__builtin_expect(q->hold.active, 0))
+		return request_park(r, &q->hold.waiters);
+	/* The disk has become smaller meanwhile. Own requests reach behind its end. */
+	if (__builtin_expect(r->end > q->size, 0) && !r->done)
+		return -EIO;
+	return r->step(r);
+}
+
 static void run(struct qcow2_request *r)
 {
 	if (r->running) {
@@ -53,7 +64,7 @@ static void run(struct qcow2_request *r)
 	do {
 		r->again = false;
 		while (r->position < r->end && r->result == 0 && r->free_parts && !r->parked) {
-			int s = r->step(r);
+			int s = take_step(r);
 			if (s == -EAGAIN)
 				r->parked = true;
 			else if (s < 0)
@@ -142,8 +153,11 @@ void part_done(struct part *part, int result)
 {
 	struct qcow2_request *r = part->r;
 	struct qcow2 *q = r->q;
-	if (--q->in_flight[part->epoch] == 0 && part->epoch != q->epoch)
-		free_check(q);
+	if (--q->in_flight[part->epoch] == 0) {
+		if (part->epoch != q->epoch)
+			free_check(q);
+		hold_settle(q);
+	}
 	free(part->heap);
 	part->next_free = r->free_parts;
 	r->free_parts = part;
@@ -186,7 +200,7 @@ static void start(struct qcow2_request *r)
 		run(r);
 		return;
 	case LUNKIT_WRITE:
-		r->step = write_step;
+		r->step = request->flags & REQUEST_FILL ? fill_step : write_step;
 		run(r);
 		return;
 	case LUNKIT_FLUSH:
@@ -195,7 +209,7 @@ static void start(struct qcow2_request *r)
 			request_end(r);
 		return;
 	case LUNKIT_DISCARD:
-		r->step = discard_step;
+		r->step = request->flags & REQUEST_DROP ? drop_step : discard_step;
 		run(r);
 		return;
 	case LUNKIT_WRITE_ZEROES:

@@ -8,7 +8,7 @@
  * The new L1 is counted before the header leads to it, and the old one is freed after (order.c, free.c). Whatever fails in between leaves an image of
  * the old size, maybe with a larger L1 than it needs. Requests that would change L1 meanwhile wait; others don't notice.
  *
- * Left out on purpose: shrinking, which qemu-img does offline.
+ * Clusters that lie behind the old end, left by somebody who was interrupted while he shrank it, are dropped before they can be seen.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +44,7 @@ static void resize_end(struct resize *resize, int result)
 	free(resize->buffer);
 	free(resize->memory);
 	free(resize);
-	lunkit_job_done(job, result);
+	qcow2_job_end(q, job, result);
 }
 
 static void woken(struct waiter *waiter, int result)
@@ -78,13 +78,40 @@ static void step_size(struct resize *resize)
 
 /* ---- the zeros ---- */
 
-static void zeroed(struct qcow2_request *r, int result)
+static void dropped(struct qcow2_request *r, int result)
 {
 	struct resize *resize = list_entry(r->request, struct resize, request);
 	if (result < 0)
 		resize_end(resize, result);
 	else
 		step_size(resize);
+}
+
+static void step_drop(struct resize *resize, uint64_t from)
+{
+	struct qcow2 *q = resize->q;
+	from = align_up(from, q->cluster_size);
+	if (from >= resize->size) {
+		step_size(resize);
+		return;
+	}
+	resize->request = (struct lunkit_request){
+		.op = LUNKIT_DISCARD,
+		.flags = REQUEST_DROP,
+		.offset = from,
+		.length = align_up(resize->size, q->cluster_size) - from,
+		.memory = resize->memory,
+	};
+	request_submit_own(q, &resize->request, dropped);
+}
+
+static void zeroed(struct qcow2_request *r, int result)
+{
+	struct resize *resize = list_entry(r->request, struct resize, request);
+	if (result < 0)
+		resize_end(resize, result);
+	else
+		step_drop(resize, resize->request.offset + resize->request.length);
 }
 
 static void step_zeros(struct resize *resize)
@@ -94,13 +121,13 @@ static void step_zeros(struct resize *resize)
 	if (q->has_backing)
 		end = MAX(end, q->backing_length);
 	end = MIN(end, resize->size);
-	if (end <= q->size) {
-		step_size(resize);
-		return;
-	}
 	resize->memory = malloc(sizeof(*resize->memory));
 	if (!resize->memory) {
 		resize_end(resize, -ENOMEM);
+		return;
+	}
+	if (end <= q->size) {
+		step_drop(resize, q->size);
 		return;
 	}
 	resize->request = (struct lunkit_request){
@@ -225,10 +252,6 @@ static void step_begin(struct resize *resize)
 
 static int check_size(const struct qcow2 *q, uint64_t size, struct lunkit_error *err)
 {
-	if (size < q->size) {
-		lunkit_error_set(err, EOPNOTSUPP, "%.300s: lunkit does not shrink qcow2 images", q->name);
-		return lunkit_error_hint(err, "Detach it and use `qemu-img resize --shrink`.");
-	}
 	if (header_l1_entries(size, q->cluster_bits) > L1_BYTES_MAX / 8) {
 		lunkit_error_set(err, EFBIG, "%.300s: %llu bytes is more than an image with clusters of %llu bytes can have", q->name,
 				 (unsigned long long)size, (unsigned long long)q->cluster_size);
@@ -238,7 +261,7 @@ static int check_size(const struct qcow2 *q, uint64_t size, struct lunkit_error 
 		lunkit_error_set(err, EOPNOTSUPP, "%.300s: an image of version 2 with snapshots keeps its size", q->name);
 		return lunkit_error_hint(err, "Make it version 3: `qemu-img amend -o compat=1.1`.");
 	}
-	if (q->header.version < 3 && q->has_backing && q->backing_length > q->size) {
+	if (size > q->size && q->header.version < 3 && q->has_backing && q->backing_length > q->size) {
 		lunkit_error_set(err, EOPNOTSUPP, "%.300s: its backing file is longer, and version 2 can't hide what would show", q->name);
 		return lunkit_error_hint(err, "Make it version 3: `qemu-img amend -o compat=1.1`.");
 	}
@@ -253,12 +276,18 @@ void qcow2_resize(void *state, struct lunkit_job *job, uint64_t size, unsigned f
 		lunkit_job_done(job, 0);
 		return;
 	}
+	if (!qcow2_job_begin(q, job))
+		return;
 	int r = check_size(q, size, lunkit_job_error(job));
+	if (r == 0 && size < q->size) {
+		shrink_start(q, job, size);
+		return;
+	}
 	struct resize *resize = r == 0 ? calloc(1, sizeof(*resize)) : NULL;
 	if (!resize) {
 		if (r == 0)
 			r = lunkit_error_set(lunkit_job_error(job), ENOMEM, "%.300s: not enough memory", q->name);
-		lunkit_job_done(job, r);
+		qcow2_job_end(q, job, r);
 		return;
 	}
 	resize->waiter.wake = woken;

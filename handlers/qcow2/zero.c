@@ -9,7 +9,7 @@
  *                          file: nothing
  *
  * Nothing ever falls through to the backing file that did not before: what was discarded reads as zeros. What an entry led to is freed when that is
- * durable (free.c). The last cluster counts as whole when the range reaches the image's end.
+ * durable (free.c). What lies behind the disk's end is dropped: its entries become 0. The last cluster counts as whole when the range reaches the image's end.
  */
 #include "qcow2.h"
 
@@ -18,11 +18,14 @@ static bool is_end(const struct qcow2 *q, uint64_t offset)
 	return is_aligned(offset, q->cluster_size) || offset == q->size;
 }
 
+enum what { GIVE_BACK, KEEP, DROP };
+
 /* What a whole cluster's entry becomes. */
-static uint64_t zero_entry(const struct qcow2 *q, uint64_t entry, bool copied, bool keep)
+static uint64_t zero_entry(const struct qcow2 *q, uint64_t entry, bool copied, enum what what)
 {
 	enum map_kind kind = map_classify(entry);
-	uint64_t nothing = q->has_backing ? L2_ZERO : 0;
+	uint64_t nothing = q->has_backing && what != DROP ? L2_ZERO : 0;
+	bool keep = what == KEEP;
 	switch (kind) {
 	case MAP_UNALLOCATED:
 		return nothing;
@@ -39,7 +42,7 @@ static uint64_t zero_entry(const struct qcow2 *q, uint64_t entry, bool copied, b
 }
 
 /* Whole clusters from the position on, as many as one slice maps. */
-static int zero_clusters(struct qcow2_request *r, bool keep)
+static int zero_clusters(struct qcow2_request *r, enum what what)
 {
 	struct qcow2 *q = r->q;
 	uint64_t cluster = r->position >> q->cluster_bits, count = (r->end - r->position + q->cluster_mask) >> q->cluster_bits;
@@ -55,7 +58,8 @@ static int zero_clusters(struct qcow2_request *r, bool keep)
 	s = map_lookup(q, r->position, MIN(count << q->cluster_bits, r->end - r->position), &r->waiter, &mapping);
 	if (s < 0)
 		return s;
-	if (mapping.kind == MAP_ZERO_PLAIN || (mapping.kind == MAP_UNALLOCATED && backing_is_zero(q, r->position, mapping.length))) {
+	bool is_nothing = what == DROP || backing_is_zero(q, r->position, mapping.length);
+	if (mapping.kind == MAP_ZERO_PLAIN || (mapping.kind == MAP_UNALLOCATED && is_nothing)) {
 		r->position += mapping.length;
 		return 0;
 	}
@@ -73,7 +77,7 @@ static int zero_clusters(struct qcow2_request *r, bool keep)
 	count = MIN(count, q->slice_size / 8 - index);
 	for (uint64_t i = 0; i < count; i++) {
 		uint8_t *at = slice->data + (index + i) * 8;
-		uint64_t old = get_be64(at), new = zero_entry(q, old, old & ENTRY_COPIED, keep);
+		uint64_t old = get_be64(at), new = zero_entry(q, old, old & ENTRY_COPIED, what);
 		if (new == old)
 			continue;
 		if (!(new &ENTRY_OFFSET))
@@ -94,7 +98,12 @@ int discard_step(struct qcow2_request *r)
 		r->position = r->end;
 		return 0;
 	}
-	return zero_clusters(r, false);
+	return zero_clusters(r, GIVE_BACK);
+}
+
+int drop_step(struct qcow2_request *r)
+{
+	return zero_clusters(r, DROP);
 }
 
 int zero_step(struct qcow2_request *r)
@@ -105,7 +114,7 @@ int zero_step(struct qcow2_request *r)
 		uint64_t whole = is_end(q, end) ? end : align_down(end, q->cluster_size);
 		if (whole > r->position) {
 			r->end = whole;
-			int s = zero_clusters(r, !(r->request->flags & LUNKIT_REQUEST_MAY_DISCARD));
+			int s = zero_clusters(r, r->request->flags & LUNKIT_REQUEST_MAY_DISCARD ? GIVE_BACK : KEEP);
 			r->end = end;
 			return s;
 		}

@@ -52,6 +52,11 @@ void lunkit_child_close(struct lunkit_child *child)
 	image_close(image_of(child));
 }
 
+bool lunkit_child_busy(struct lunkit_child *child)
+{
+	return image_is_busy(image_of(child));
+}
+
 const struct lunkit_limits *lunkit_child_limits(const struct lunkit_child *child)
 {
 	return image_limits(image_of(child));

@@ -300,6 +300,8 @@ struct lunkit_child;
 int lunkit_child_open(const struct lunkit_params *params, const char *kind, const char *name, const char *options, unsigned flags,
 		      struct lunkit_child **ret, struct lunkit_error *err);
 void lunkit_child_close(struct lunkit_child *child); /* takes NULL */
+/* A child that is closed while requests are served: ask again and again, with no request of its own in flight, until this is false; then close it. */
+bool lunkit_child_busy(struct lunkit_child *child);
 /* With every default filled in; the maxima are UINT64_MAX where there is none. Valid until close. */
 const struct lunkit_limits *lunkit_child_limits(const struct lunkit_child *child);
 

@@ -8,6 +8,8 @@
  *     verify                     the whole disk against the model
  *     map                        its extents: OFFSET LENGTH allocated|zero|zero-allocated|hole
  *     resize SIZE [shrink]       the model too
+ *     snapshot create|delete|revert NAME [during]   a snapshot's model is the file MODEL.NAME; during: while random requests go on
+ *     flatten [during], snapshots, check
  *     flush, info
  *
  * Says what is wrong and ends with 1 at the first thing that is.
@@ -41,6 +43,7 @@ static struct {
 	struct engine engine;
 	uint8_t *model;
 	int model_fd;
+	const char *model_path;
 	uint64_t size, random, failures;
 	struct slot slots[SLOTS];
 	unsigned busy;
@@ -311,18 +314,98 @@ static void map(void)
 static void resized(struct image_job *job, int result)
 {
 	(void)result;
-	job->flags |= 1u << 31;
+	job->done = NULL;
 }
 
 static void resize(uint64_t size, bool shrink)
 {
 	struct image_job job = { .done = resized };
 	image_resize(io.engine.image, &job, size, shrink ? LUNKIT_RESIZE_SHRINK : 0);
-	while (!(job.flags & 1u << 31))
+	while (job.done)
 		turn();
 	if (job.err.code)
 		wrong("resize to %" PRIu64 ": %s", size, job.err.message);
 	map_model(NULL);
+}
+
+/* ---- snapshots ---- */
+
+static void copy_model(const char *name, bool back)
+{
+	char path[512];
+	snprintf(path, sizeof(path), "%s.%s", io.model_path, name);
+	int fd = open(path, back ? O_RDONLY | O_CLOEXEC : O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	struct stat status;
+	if (fd < 0 || fstat(fd, &status) < 0)
+		wrong("%s: %s", path, strerror(errno));
+	if (back) {
+		map_model(NULL);
+		if ((uint64_t)status.st_size != io.size)
+			wrong("the disk has %" PRIu64 " bytes, and the snapshot %s had %" PRIu64, io.size, name, (uint64_t)status.st_size);
+	}
+	for (uint64_t at = 0; at < io.size;) {
+		ssize_t n = back ? pread(fd, io.model + at, io.size - at, (off_t)at) : pwrite(fd, io.model + at, io.size - at, (off_t)at);
+		if (n <= 0)
+			wrong("%s: %s", path, strerror(errno));
+		at += (uint64_t)n;
+	}
+	close(fd);
+}
+
+/* Ends the job; requests go on meanwhile when seed is not 0. */
+static void wait_for_job(struct image_job *job, uint64_t seed, uint64_t unit, const char *what)
+{
+	while (job->done && seed)
+		run_random(20, seed++, MAX(unit, 512u), false);
+	while (job->done)
+		turn();
+	if (job->err.code)
+		wrong("%s: %s", what, job->err.message);
+}
+
+static void snapshot(const char *op, const char *name, bool during)
+{
+	struct image_job job = { .done = resized };
+	if (strcmp(op, "create") == 0) {
+		image_snapshot(io.engine.image, &job, LUNKIT_SNAPSHOT_CREATE, name);
+		if (!during)
+			copy_model(name, false);
+	} else if (strcmp(op, "delete") == 0) {
+		image_snapshot(io.engine.image, &job, LUNKIT_SNAPSHOT_DELETE, name);
+	} else {
+		image_snapshot(io.engine.image, &job, LUNKIT_SNAPSHOT_REVERT, name);
+	}
+	wait_for_job(&job, during ? 77 : 0, 65536, op);
+	if (strcmp(op, "revert") == 0)
+		copy_model(name, true);
+}
+
+static void flatten(bool during)
+{
+	struct image_job job = { .done = resized };
+	image_flatten(io.engine.image, &job);
+	wait_for_job(&job, during ? 99 : 0, 65536, "flatten");
+}
+
+static void list_snapshots(void)
+{
+	struct lunkit_snapshots list;
+	struct lunkit_error err;
+	if (image_snapshot_list(io.engine.image, &list, &err) < 0)
+		wrong("snapshots: %s", err.message);
+	for (size_t i = 0; i < list.count; i++)
+		printf("%s %s %" PRIu64 "\n", list.items[i].id, list.items[i].name, list.items[i].size);
+	image_snapshots_free(&list);
+}
+
+static void check(void)
+{
+	struct image_job job = { .done = resized };
+	struct lunkit_check_report report;
+	image_check(io.engine.image, &job, 0, &report);
+	wait_for_job(&job, 0, 0, "check");
+	if (report.corruptions || report.leaks)
+		wrong("check finds %" PRIu64 " corruptions and %" PRIu64 " leaks: %s", report.corruptions, report.leaks, report.first);
 }
 
 static void info(void)
@@ -359,7 +442,8 @@ int main(int argc, char **argv)
 	if (engine_start(&io.engine, argv[1], SLOTS * 4, &err) < 0 || engine_open(&io.engine, &params, &err) < 0)
 		wrong("open: %s", err.message);
 	map_model(argv[3]);
-	char line[256], word[32];
+	char line[512], word[32], op[16], name[256];
+	io.model_path = argv[3];
 	while (fgets(line, sizeof(line), stdin)) {
 		uint64_t a = 0, b = 0, c = 0;
 		if (sscanf(line, "%31s %" SCNu64 " %" SCNu64 " %" SCNu64, word, &a, &b, &c) < 1)
@@ -374,6 +458,14 @@ int main(int argc, char **argv)
 			resize(a, strstr(line, "shrink"));
 		else if (strcmp(word, "info") == 0)
 			info();
+		else if (strcmp(word, "snapshot") == 0 && sscanf(line, "%*s %15s %255s", op, name) == 2)
+			snapshot(op, name, strstr(line, " during"));
+		else if (strcmp(word, "snapshots") == 0)
+			list_snapshots();
+		else if (strcmp(word, "flatten") == 0)
+			flatten(strstr(line, " during"));
+		else if (strcmp(word, "check") == 0)
+			check();
 		else if (strcmp(word, "flush") != 0)
 			wrong("unknown command %s", word);
 		else if (engine_request(&io.engine, LUNKIT_FLUSH, 0, 0, NULL, 0) < 0)
