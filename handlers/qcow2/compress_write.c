@@ -274,7 +274,7 @@ int compress_step(struct qcow2_request *r)
 	uint64_t cluster = r->position >> q->cluster_bits;
 	struct slice *slice;
 	unsigned index;
-	struct pack *pack;
+	struct pack *pack = NULL;
 	int s = image_prepare_write(q, &r->waiter);
 	if (s < 0)
 		return s;
