@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/checked.h"
 #include "base/parse.h"
@@ -133,6 +135,28 @@ static void print_info(struct json_object *info)
 	}
 }
 
+/* Of an image that somebody else made: what in it is not safe, as "unsafe": [PROPERTY…]. It has been opened for looking only, and only to be described. */
+static void add_safety(const struct reference *reference, struct json_object *info)
+{
+	struct stat status;
+	struct json_object *report = NULL, *properties, *unsafe = NULL;
+	if (!reference_is_path(reference) || stat(reference->name, &status) < 0 || status.st_uid == geteuid() ||
+	    offline_inspect(reference, &report, NULL) < 0)
+		return;
+	if (!json_is_true(report, "safe") && json_object_object_get_ex(report, "properties", &properties))
+		for (size_t i = 0; i < json_object_array_length(properties); i++) {
+			struct json_object *entry = json_object_array_get_idx(properties, i);
+			if (strcmp(json_string(entry, "verdict", ""), "unsafe") != 0)
+				continue;
+			if (!unsafe)
+				unsafe = json_object_new_array();
+			json_object_array_add(unsafe, json_object_new_string(json_string(entry, "property", "?")));
+		}
+	if (unsafe)
+		json_object_object_add(info, "unsafe", unsafe);
+	json_object_put(report);
+}
+
 int verb_info(const struct cli_arguments *arguments)
 {
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
@@ -165,8 +189,10 @@ int verb_info(const struct cli_arguments *arguments)
 			image = verb_subject(&reference);
 			r = offline_info(&reference, &info, &err);
 		}
-		if (r == 0)
+		if (r == 0) {
 			json_object_object_add(info, "attached", json_object_new_boolean(false));
+			add_safety(&reference, info);
+		}
 	}
 	if (r < 0) {
 		json_object_put(info);

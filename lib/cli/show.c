@@ -111,6 +111,20 @@ static void print_line(const char *key, const char *value)
 	free(printable);
 }
 
+static void print_job(struct json_object *statistics)
+{
+	uint64_t done = json_number(statistics, "job-done"), total = json_number(statistics, "job-total");
+	const char *job = json_string(statistics, "job", "");
+	char text[256];
+	if (!job[0])
+		return;
+	if (total)
+		snprintf(text, sizeof(text), "%s, %u%% done", job, (unsigned)((double)done * 100 / (double)total));
+	else
+		snprintf(text, sizeof(text), "%s", job);
+	print_line("job", text);
+}
+
 static void print_traffic(struct json_object *statistics)
 {
 	char text[256], read[FORMAT_MAX], written[FORMAT_MAX];
@@ -155,8 +169,10 @@ static void print_lun_status(struct json_object *lun)
 	snprintf(text, sizeof(text), "pid %" PRIu64 ", %" PRIu64 " restarts", json_number(lun, "worker-pid"), json_number(lun, "restarts"));
 	print_line("worker", text);
 	print_line("persistent", json_is_true(lun, "persistent") ? "yes" : "no");
-	if (json_object_object_get_ex(lun, "statistics", &statistics))
+	if (json_object_object_get_ex(lun, "statistics", &statistics)) {
 		print_traffic(statistics);
+		print_job(statistics);
+	}
 }
 
 static void print_daemon_status(struct json_object *daemon)

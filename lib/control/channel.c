@@ -34,7 +34,8 @@ struct channel_request {
 	struct list node;
 	struct channel *channel;
 	uint32_t id;
-	sd_event_source *timer;
+	sd_event_source *timer; /* NULL: a job */
+	void (*progress)(void *argument, uint64_t done, uint64_t total);
 	void (*done)(void *argument, const struct protocol_result *reply, const struct lunkit_error *err);
 	void *argument;
 };
@@ -143,8 +144,9 @@ static void send_packet(struct channel *channel, const struct protocol_packet *p
 		channel_kill(channel, "cannot talk to the worker: %s", strerror(-r));
 }
 
-void channel_call(struct channel *channel, struct protocol_packet *packet, unsigned seconds,
-		  void (*done)(void *argument, const struct protocol_result *reply, const struct lunkit_error *err), void *argument)
+static struct channel_request *
+add_request(struct channel *channel, struct protocol_packet *packet,
+	    void (*done)(void *argument, const struct protocol_result *reply, const struct lunkit_error *err), void *argument)
 {
 	struct channel_request *request = calloc(1, sizeof(*request));
 	if (!request)
@@ -154,11 +156,56 @@ void channel_call(struct channel *channel, struct protocol_packet *packet, unsig
 	request->done = done;
 	request->argument = argument;
 	list_add_tail(&channel->requests, &request->node);
+	return request;
+}
+
+void channel_call(struct channel *channel, struct protocol_packet *packet, unsigned seconds,
+		  void (*done)(void *argument, const struct protocol_result *reply, const struct lunkit_error *err), void *argument)
+{
+	struct channel_request *request = add_request(channel, packet, done, argument);
 	/* Also when the worker is gone: the timer or the process's end calls done() */
 	if (sd_event_add_time_relative(channel->config.event, &request->timer, CLOCK_MONOTONIC, seconds * SECOND, 0, on_request_timer,
 				       request) < 0)
 		abort();
 	send_packet(channel, packet);
+}
+
+uint32_t channel_job(struct channel *channel, struct protocol_packet *packet,
+		     void (*progress)(void *argument, uint64_t done, uint64_t total),
+		     void (*done)(void *argument, const struct protocol_result *reply, const struct lunkit_error *err), void *argument)
+{
+	struct channel_request *request = add_request(channel, packet, done, argument);
+	request->progress = progress;
+	send_packet(channel, packet);
+	return request->id;
+}
+
+void channel_job_cancel(struct channel *channel, uint32_t id)
+{
+	struct protocol_packet packet = { .fds = { -1, -1, -1 } };
+	packet.message.type = PROTOCOL_JOB_CANCEL;
+	packet.message.id = id;
+	send_packet(channel, &packet);
+}
+
+void channel_job_rate(struct channel *channel, uint32_t id, uint64_t rate)
+{
+	struct protocol_packet packet = { .fds = { -1, -1, -1 } };
+	packet.message.type = PROTOCOL_JOB_RATE;
+	packet.message.id = id;
+	packet.message.job.rate = rate;
+	send_packet(channel, &packet);
+}
+
+static void handle_progress(struct channel *channel, const struct protocol_message *message)
+{
+	list_for_each (node, &channel->requests) {
+		struct channel_request *request = list_entry(node, struct channel_request, node);
+		if (request->id == message->id && request->progress) {
+			request->progress(request->argument, message->progress.done, message->progress.total);
+			return;
+		}
+	}
 }
 
 static void handle_reply(struct channel *channel, const struct protocol_message *message)
@@ -278,6 +325,7 @@ static void handle(struct channel *channel, const struct protocol_packet *packet
 			channel->config.modes(channel->config.argument, message->modes.modes);
 		return;
 	case PROTOCOL_PROGRESS:
+		handle_progress(channel, message);
 		return;
 	case PROTOCOL_NOTICE:
 		if (++channel->notices > NOTICES_MAX)

@@ -51,6 +51,16 @@ void channel_start(struct channel *channel, const struct protocol_packet *start,
  */
 void channel_call(struct channel *channel, struct protocol_packet *request, unsigned seconds,
 		  void (*done)(void *argument, const struct protocol_result *reply, const struct lunkit_error *err), void *argument);
+/*
+ * A JOB, which takes as long as it takes: like channel_call(), with progress() called now and then before done(). Returns its id. The packet's descriptors
+ * stay the caller's.
+ */
+uint32_t channel_job(struct channel *channel, struct protocol_packet *packet,
+		     void (*progress)(void *argument, uint64_t done, uint64_t total),
+		     void (*done)(void *argument, const struct protocol_result *reply, const struct lunkit_error *err), void *argument);
+/* The job ends soon, if it still runs; or goes on at another rate (bytes a second, 0: no limit). */
+void channel_job_cancel(struct channel *channel, uint32_t id);
+void channel_job_rate(struct channel *channel, uint32_t id, uint64_t rate);
 /* Answers a question; result 0 or -errno. */
 void channel_answer(struct channel *channel, uint32_t id, int result, const void *bytes, size_t length);
 /* Asks it to finish what it does and leave; after seconds it is killed. */

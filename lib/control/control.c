@@ -134,6 +134,7 @@ int control_new(const struct control_config *config, struct control **ret, struc
 	clock_gettime(CLOCK_REALTIME, &now);
 	control->start_time = (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec / 1000;
 	list_init(&control->luns);
+	list_init(&control->jobs);
 	list_init(&control->attaches);
 	list_init(&control->survey_next);
 	worker_config_default(&control->worker);

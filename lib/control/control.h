@@ -15,6 +15,7 @@
 #include "target/files.h"
 
 struct control;
+struct job;
 struct lun;
 
 struct control_config {
@@ -27,6 +28,8 @@ struct control_config {
 	void (*target_failed)(void *argument, const struct lunkit_error *err); /* no kernel target; tried again */
 	void (*lun_added)(void *argument, struct lun *lun);
 	void (*lun_removed)(void *argument, struct lun *lun); /* before it is freed */
+	void (*job_ended)(void *argument, struct job *job);   /* or NULL */
+	void (*job_removed)(void *argument, struct job *job); /* before it is freed, or NULL */
 	void *argument;
 };
 

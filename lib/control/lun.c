@@ -368,6 +368,9 @@ static void lun_worker_ended(void *argument, const struct lunkit_error *failure)
 
 static int check_size(const struct lun *lun, uint64_t size, struct lunkit_error *err)
 {
+	/* one that serves already goes on */
+	if (lun->added && settings_check_size(lun->control->settings, size, err) < 0)
+		return -EFBIG;
 	if (size >= lun->block_size && size % lun->block_size == 0)
 		return 0;
 	lunkit_error_set(err, EINVAL, "image %s has %llu bytes, not a multiple of its LUN's block size %u", lun->image,

@@ -117,6 +117,10 @@ void lun_size_adjust(struct lun *lun);
 void lun_resize(struct lun *lun, uint64_t size, uint32_t flags, void (*done)(void *argument, uint64_t size, const struct lunkit_error *err),
 		void *argument);
 
+/* The worker's image has that size now, whatever it was: the kernel's device and the disks here follow. done() as of lun_resize(). */
+void lun_follow_size(struct lun *lun, uint64_t size, void (*done)(void *argument, uint64_t size, const struct lunkit_error *err),
+		     void *argument);
+
 /* Requests to the worker. -ENOTCONN in err when there is none. */
 void lun_call(struct lun *lun, enum protocol_type type, uint64_t size, uint32_t flags, unsigned seconds,
 	      void (*done)(void *argument, const struct protocol_result *reply, const struct lunkit_error *err), void *argument);

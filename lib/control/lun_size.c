@@ -322,6 +322,29 @@ static void resize_written(struct task *task)
 	resize_rescan(resize);
 }
 
+/* The image has the new size: the device next. */
+static void resize_follow(struct resize *resize, struct lun *lun, uint64_t size)
+{
+	resize->size.size = lun->image_size = size;
+	if (settings_check_size(lun->control->settings, size, &resize->err) < 0) {
+		resize_end(resize);
+		return;
+	}
+	if (size == 0 || size % lun->block_size) {
+		lunkit_error_set(&resize->err, EINVAL, "image %s has %" PRIu64 " bytes, not a multiple of the LUN's block size %u",
+				 lun->image, size, lun->block_size);
+		resize_end(resize);
+		return;
+	}
+	if (lun->size == size) {
+		resize_rescan(resize);
+		return;
+	}
+	resize->size.task.work = size_work;
+	resize->size.task.done = resize_written;
+	tasks_start(resize->size.control->short_tasks, &resize->size.task);
+}
+
 static void resize_image_done(void *argument, const struct protocol_result *reply, const struct lunkit_error *err)
 {
 	struct resize *resize = argument;
@@ -334,20 +357,18 @@ static void resize_image_done(void *argument, const struct protocol_result *repl
 		resize_end(resize);
 		return;
 	}
-	resize->size.size = lun->image_size = reply->value;
-	if (reply->value == 0 || reply->value % lun->block_size) {
-		lunkit_error_set(&resize->err, EINVAL, "image %s has %" PRIu64 " bytes, not a multiple of the LUN's block size %u",
-				 lun->image, reply->value, lun->block_size);
-		resize_end(resize);
-		return;
-	}
-	if (lun->size == reply->value) {
-		resize_rescan(resize);
-		return;
-	}
-	resize->size.task.work = size_work;
-	resize->size.task.done = resize_written;
-	tasks_start(resize->size.control->short_tasks, &resize->size.task);
+	resize_follow(resize, lun, reply->value);
+}
+
+void lun_follow_size(struct lun *lun, uint64_t size, void (*done)(void *argument, uint64_t size, const struct lunkit_error *err),
+		     void *argument)
+{
+	struct resize *resize = control_alloc(sizeof(*resize));
+	size_task_fill(&resize->size, lun, size);
+	resize->done = done;
+	resize->argument = argument;
+	lun->resizing = true;
+	resize_follow(resize, lun, size);
 }
 
 void lun_resize(struct lun *lun, uint64_t size, uint32_t flags, void (*done)(void *argument, uint64_t size, const struct lunkit_error *err),
@@ -363,6 +384,8 @@ void lun_resize(struct lun *lun, uint64_t size, uint32_t flags, void (*done)(voi
 		lunkit_error_set(&resize->err, EINVAL, "%" PRIu64 " bytes are not a multiple of the LUN's block size %u", size,
 				 lun->block_size);
 		lunkit_error_hint(&resize->err, "the next size that is: %" PRIu64, align_up(size, lun->block_size));
+	} else {
+		settings_check_size(lun->control->settings, size, &resize->err);
 	}
 	if (resize->err.code) {
 		done(argument, 0, &resize->err);

@@ -19,6 +19,7 @@ struct probe {
 	struct channel *channel;
 	bool is_ready;
 	struct protocol_ready ready;
+	struct lunkit_error refused; /* it was ready, and nevertheless may not be used */
 	void (*done)(void *argument, const struct protocol_ready *ready, const struct lunkit_error *err);
 	void *argument;
 };
@@ -26,7 +27,7 @@ struct probe {
 static void probe_ready(void *argument, const struct protocol_ready *ready)
 {
 	struct probe *probe = argument;
-	probe->is_ready = true;
+	probe->is_ready = settings_check_size(probe->control->settings, ready->size, &probe->refused) == 0;
 	probe->ready = *ready;
 	channel_drain(probe->channel, DRAIN_SECONDS);
 }
@@ -47,7 +48,9 @@ static void probe_ended(void *argument, const struct lunkit_error *failure)
 	struct probe *probe = argument;
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
 	channel_free(probe->channel);
-	if (!probe->is_ready) {
+	if (probe->refused.code) {
+		err = probe->refused;
+	} else if (!probe->is_ready) {
 		err = *failure;
 		if (!err.code)
 			lunkit_error_set(&err, EIO, "the worker ended unexpectedly");

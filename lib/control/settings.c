@@ -26,13 +26,14 @@ enum setting {
 	SETTING_BACKING,
 	SETTING_CACHE,
 	SETTING_COMMAND_TIMEOUT,
+	SETTING_MAX_SIZE,
 	SETTING_LOG,
 	SETTING_UNKNOWN
 };
 
 static enum setting setting_classify(const char *key)
 {
-	static const char *const keys[] = { "handlers", "worker-user", "allow", "backing", "cache", "command-timeout", "log" };
+	static const char *const keys[] = { "handlers", "worker-user", "allow", "backing", "cache", "command-timeout", "max-size", "log" };
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		if (strcmp(keys[i], key) == 0)
 			return (enum setting)i;
@@ -88,6 +89,8 @@ static bool apply(struct settings *settings, enum setting setting, const char *v
 			return false;
 		settings->command_timeout = (unsigned)number;
 		return true;
+	case SETTING_MAX_SIZE:
+		return parse_size(value, &settings->max_size) == 0;
 	case SETTING_LOG:
 		word = find_word(value, levels, ARRAY_SIZE(levels));
 		if (word >= 0)
@@ -189,6 +192,15 @@ void settings_free(struct settings *settings)
 {
 	names_free(&settings->allow);
 	names_free(&settings->backing);
+}
+
+int settings_check_size(const struct settings *settings, uint64_t size, struct lunkit_error *err)
+{
+	if (!settings->max_size || size <= settings->max_size)
+		return 0;
+	lunkit_error_set(err, EFBIG, "a virtual size of %llu bytes is more than the %llu that lunkit.conf allows", (unsigned long long)size,
+			 (unsigned long long)settings->max_size);
+	return lunkit_error_hint(err, "raise max-size in lunkit.conf and restart lunkitd");
 }
 
 int settings_check_allowed(const struct settings *settings, const struct reference *reference, struct lunkit_error *err)

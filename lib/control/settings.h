@@ -10,6 +10,7 @@
  *     backing = DIRECTORY           backing files may lie below it, besides the folder of the image that names them; may be given again
  *     cache = none|writeback|writethrough          of attach, when it is not asked for
  *     command-timeout = SECONDS     after which the kernel fails a command that nobody has answered (the kernel's default: 30)
+ *     max-size = SIZE               images with a larger virtual size are not attached, grown or reverted to
  *     log = error|warning|info|debug
  */
 
@@ -29,6 +30,7 @@ struct settings {
 	struct names allow, backing;
 	enum reference_cache cache;
 	unsigned command_timeout; /* 0: the kernel's default */
+	uint64_t max_size;	  /* bytes; 0: no limit */
 	int log_level;		  /* 0: not said */
 	char runtime_directory[PATH_MAX], state_directory[PATH_MAX];
 };
@@ -37,5 +39,7 @@ struct settings {
 int settings_load(struct settings *ret, const char *path, struct lunkit_error *err);
 void settings_free(struct settings *settings);
 
+/* -EFBIG: an image of size bytes is more than max-size. */
+int settings_check_size(const struct settings *settings, uint64_t size, struct lunkit_error *err);
 /* -EACCES: the image's path is not below an allowed directory. */
 int settings_check_allowed(const struct settings *settings, const struct reference *reference, struct lunkit_error *err);

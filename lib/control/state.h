@@ -43,6 +43,8 @@ struct control {
 
 	struct list luns; /* struct lun */
 	uint64_t last_lun;
+	struct list jobs; /* struct job, also those that have ended lately; oldest first */
+	uint64_t last_job;
 	struct list attaches; /* struct attach, under way */
 	struct names records; /* names with a record */
 	struct failure failures[FAILURES_MAX];

@@ -106,7 +106,7 @@ static void handlers_known(void *argument)
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
 	int r;
 	if ((r = access_add(service)) < 0 || (r = manager_add(service)) < 0 || (r = lun_object_add(service)) < 0 ||
-	    (r = tcmu_service_add(service)) < 0) {
+	    (r = job_object_add(service)) < 0 || (r = tcmu_service_add(service)) < 0) {
 		lunkit_error_set(&err, r, "cannot put objects on the bus: %s", strerror(-r));
 		give_up(service, &err);
 		return;
@@ -145,6 +145,17 @@ static void lun_added(void *argument, struct lun *lun)
 static void lun_removed(void *argument, struct lun *lun)
 {
 	lun_object_removed(argument, lun);
+}
+
+static void job_ended(void *argument, struct job *job)
+{
+	job_object_ended(argument, job);
+}
+
+static void job_removed(void *argument, struct job *job)
+{
+	(void)argument;
+	job_object_removed(job);
 }
 
 /* ---- end */
@@ -218,6 +229,8 @@ static int start(struct service *service, struct lunkit_error *err)
 		.target_failed = target_failed,
 		.lun_added = lun_added,
 		.lun_removed = lun_removed,
+		.job_ended = job_ended,
+		.job_removed = job_removed,
 		.argument = service,
 	};
 	return control_new(&config, &service->control, err);

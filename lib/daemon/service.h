@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "control/control.h"
+#include "control/job.h"
 #include "control/lun.h"
 #include "target/files.h"
 
@@ -53,4 +54,22 @@ void lun_object_removed(struct service *service, const struct lun *lun);
 char *lun_object_path(const struct lun *lun);
 /* Appends an a{sv} of all properties. */
 int lun_object_append(sd_bus_message *message, struct lun *lun);
+/* lun_jobs.c: methods of the LUN objects */
+int lun_method_check(sd_bus_message *call, void *userdata, sd_bus_error *ret_error);
+int lun_method_map(sd_bus_message *call, void *userdata, sd_bus_error *ret_error);
+int lun_method_snapshots(sd_bus_message *call, void *userdata, sd_bus_error *ret_error);
+int lun_method_snapshot_create(sd_bus_message *call, void *userdata, sd_bus_error *ret_error);
+int lun_method_snapshot_delete(sd_bus_message *call, void *userdata, sd_bus_error *ret_error);
+int lun_method_snapshot_revert(sd_bus_message *call, void *userdata, sd_bus_error *ret_error);
+int lun_method_flatten(sd_bus_message *call, void *userdata, sd_bus_error *ret_error);
+int lun_method_export(sd_bus_message *call, void *userdata, sd_bus_error *ret_error);
+
+/* job_object.c */
+#define JOB_PATH_MAX 64
+int job_object_add(struct service *service);
+void job_object_path(const struct job *job, char ret[static JOB_PATH_MAX]);
+/* The job is cancelled when the call's sender leaves the bus. */
+int job_object_watch(struct job *job, sd_bus_message *call);
+void job_object_ended(struct service *service, struct job *job);
+void job_object_removed(struct job *job);
 int tcmu_service_add(struct service *service);
