@@ -281,7 +281,7 @@ static void socket_ready(struct loop_op *op, int result)
 		if (r <= 0) {
 			if (r < 0)
 				log_error("cannot receive from the control process: %s", strerror(-r));
-			else
+			else if (session->lun)
 				log_info("the control process is gone: draining");
 			session_drain(session);
 			return;

@@ -9,4 +9,6 @@ add_test(NAME interop.cli_bus COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/interop/cli_b
 # Help, completion and manual pages name the same verbs and options; the examples in the pages work.
 add_test(NAME interop.cli_pages COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/interop/cli_pages.sh" $<TARGET_FILE:lunkit> "${CMAKE_SOURCE_DIR}"
 	"${CMAKE_BINARY_DIR}")
-set_tests_properties(interop.cli interop.cli_bus interop.cli_pages PROPERTIES TIMEOUT 300 LABELS interop SKIP_RETURN_CODE 77)
+# Verbs that work on the content of images, beside qemu-img.
+add_test(NAME interop.cli_image COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/interop/cli_image.sh" $<TARGET_FILE:lunkit>)
+set_tests_properties(interop.cli interop.cli_image interop.cli_bus interop.cli_pages PROPERTIES TIMEOUT 300 LABELS interop SKIP_RETURN_CODE 77)
