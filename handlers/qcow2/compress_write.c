@@ -18,21 +18,20 @@
 
 #define PACK_BYTES ((uint64_t)32 << 20)
 #define PACKS_MIN 3
-#define PACKS_MAX 16
 /* As QEMU does: a negative window size means raw deflate, and 12 bits are what the format allows. */
 #define WINDOW_BITS (-12)
 #define MEMORY_LEVEL 9
 
 /* ---- on a helper thread ---- */
 
-static size_t pack_zlib(struct pack *pack, size_t length, size_t most)
+static size_t pack_zlib(struct pack_tool *tool, const struct pack *pack, size_t length, size_t most)
 {
-	z_stream *stream = &pack->stream;
-	int r = pack->has_stream ? deflateReset(stream)
+	z_stream *stream = &tool->stream;
+	int r = tool->has_stream ? deflateReset(stream)
 				 : deflateInit2(stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, WINDOW_BITS, MEMORY_LEVEL, Z_DEFAULT_STRATEGY);
 	if (r != Z_OK)
 		return 0;
-	pack->has_stream = true;
+	tool->has_stream = true;
 	stream->next_in = pack->in;
 	stream->avail_in = (uInt)length;
 	stream->next_out = pack->out;
@@ -40,14 +39,23 @@ static size_t pack_zlib(struct pack *pack, size_t length, size_t most)
 	return deflate(stream, Z_FINISH) == Z_STREAM_END ? most - stream->avail_out : 0;
 }
 
-static size_t pack_zstd(struct pack *pack, size_t length, size_t most)
+static size_t pack_zstd(struct pack_tool *tool, const struct pack *pack, size_t length, size_t most)
 {
-	if (!pack->context)
-		pack->context = ZSTD_createCCtx();
-	if (!pack->context)
+	if (!tool->context)
+		tool->context = ZSTD_createCCtx();
+	if (!tool->context)
 		return 0;
-	size_t r = ZSTD_compress2(pack->context, pack->out, most, pack->in, length);
+	size_t r = ZSTD_compress2(tool->context, pack->out, most, pack->in, length);
 	return ZSTD_isError(r) ? 0 : r;
+}
+
+/* There is one for each cluster that is being packed, the first ones are used most. */
+static struct pack_tool *take_tool(struct packer *packer)
+{
+	unsigned i = 0;
+	while (atomic_flag_test_and_set_explicit(&packer->tools[i].used, memory_order_acquire))
+		i = (i + 1) % PACKS_MAX;
+	return &packer->tools[i];
 }
 
 static int work_pack(void *argument)
@@ -61,8 +69,10 @@ static int work_pack(void *argument)
 	memset(pack->in + length, 0, q->cluster_size - length);
 	/* What would not be smaller is left as it is, also when there is no memory for trying. */
 	size_t most = q->cluster_size - 1;
-	pack->packed =
-		q->header.compression == COMPRESSION_ZSTD ? pack_zstd(pack, q->cluster_size, most) : pack_zlib(pack, q->cluster_size, most);
+	struct pack_tool *tool = take_tool(q->packer);
+	pack->packed = q->header.compression == COMPRESSION_ZSTD ? pack_zstd(tool, pack, q->cluster_size, most)
+								 : pack_zlib(tool, pack, q->cluster_size, most);
+	atomic_flag_clear_explicit(&tool->used, memory_order_release);
 	return 0;
 }
 
@@ -70,9 +80,6 @@ static int work_pack(void *argument)
 
 static void pack_free(struct pack *pack)
 {
-	if (pack->has_stream)
-		deflateEnd(&pack->stream);
-	ZSTD_freeCCtx(pack->context);
 	free(pack->in);
 	free(pack->out);
 	free(pack);
@@ -83,6 +90,11 @@ static void packer_free(struct packer *packer)
 	for (struct pack *pack; (pack = packer->free);) {
 		packer->free = pack->next;
 		pack_free(pack);
+	}
+	for (unsigned i = 0; i < PACKS_MAX; i++) {
+		if (packer->tools[i].has_stream)
+			deflateEnd(&packer->tools[i].stream);
+		ZSTD_freeCCtx(packer->tools[i].context);
 	}
 	free(packer->batch[0].data);
 	free(packer->batch[1].data);

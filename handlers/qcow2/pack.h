@@ -3,10 +3,21 @@
 
 /* Writing compressed: compress_write.c makes clusters smaller, pack.c puts them behind each other in the file. Owner: the worker's thread. */
 
+#include <stdatomic.h>
 #include <zlib.h>
 #include <zstd.h>
 
 #include "qcow2.h"
+
+#define PACKS_MAX 16
+
+/* What a compressor needs, which is much: as many as there are helper threads, so that they stay in their caches. */
+struct pack_tool {
+	atomic_flag used; /* by a helper thread */
+	bool has_stream;
+	z_stream stream;
+	ZSTD_CCtx *context;
+};
 
 /* A cluster on its way. */
 struct pack {
@@ -17,9 +28,6 @@ struct pack {
 	uint8_t *in, *out;
 	size_t packed;	/* bytes of out; 0: it does not become smaller */
 	uint64_t place; /* in the file; 0: none yet */
-	bool has_stream;
-	z_stream stream;
-	ZSTD_CCtx *context;
 };
 
 /* Packed clusters that stand together and are written together. */
@@ -31,6 +39,7 @@ struct pack_batch {
 };
 
 struct packer {
+	struct pack_tool tools[PACKS_MAX];
 	struct pack *free;
 	unsigned made, most, busy;
 	struct waiters waiters;		 /* requests: for a free one */

@@ -21,6 +21,8 @@ for each run. PATTERN picks cases by shell pattern, as 'qcow2.*.d32'; cases on t
   cow            writes into an overlay, each in a cluster of its own: the rest is copied
   flush          writes to the full qcow2 file, a flush every 64
   clusterflush   one new cluster a write, a flush every 64
+  convert        whole images, beside `qemu-img convert -W -m 16 -t none -T none`: .qcow2-raw .raw-qcow2 .sparse (a tenth is there) .compressed
+                 (256 MiB of this system's own files, zlib) .zstd .unpacked (that, back to raw); MiB/s and the whole time of each program
 
 user, sys: processor time in µs a request. fio's io_uring engine on the raw file stands beside raw.randread and raw.randwrite.
 END
@@ -127,6 +129,99 @@ median() {
     sort -g | sed -n "$(((runs + 1) / 2))p"
 }
 
+copier=$(find "$release" -name imgcopy -type f -perm -u+x | head -n 1)
+[[ $copier ]] || die 1 "$release has no imgcopy" "Run this through scripts/bench."
+
+# timed COMMAND… : seconds, user, system
+timed() {
+    {
+        TIMEFORMAT='%R %U %S'
+        time "$@" >/dev/null 2>"$folder/error"
+    } 2>&1
+}
+
+# measure_convert PLACE FOLDER NAME FROM-KIND FROM TO-KIND MIB OUR-WORDS QEMU-OPTIONS
+measure_convert() {
+    local case=convert.$3 run line our_lines='' qemu_lines='' words options
+    [[ $1 == shm ]] || case=$1.$case
+    wanted "$case" || return 0
+    [[ $kinds != raw ]] || return 0
+    read -ra words <<<"$8"
+    read -ra options <<<"$9"
+    for ((run = 0; run < runs; run++)); do
+        rm -f "$2/converted"
+        line=$(timed "$copier" copy "$4" "$5" "$6" "$2/converted" direct "${words[@]}") || die 1 "lunkit's engine failed" "$(<"$2/error")"
+        our_lines+=$line$'\n'
+        ((run)) || qemu-img compare -q -f "$4" -F "$6" "$5" "$2/converted" || die 1 "$case: the copy differs"
+        rm -f "$2/converted"
+        line=$(timed qemu-img convert -W -m 16 -t none -T none -f "$4" -O "$6" "${options[@]}" "$5" "$2/converted") ||
+            die 1 "qemu-img convert failed" "$(<"$2/error")"
+        qemu_lines+=$line$'\n'
+    done
+    {
+        median <<<"${our_lines%$'\n'}"
+        median <<<"${qemu_lines%$'\n'}"
+    } | awk -v name="$case" -v n="$7" '
+        { rate[NR] = n / $1; user[NR] = $2; system_[NR] = $3 }
+        END {
+            printf "%-30s %10.0f %7.2f %7.2f   %10.0f %7.2f %7.2f   %7.2f\n", name, rate[1], user[1], system_[1], rate[2], user[2],
+                system_[2], rate[1] / rate[2]
+            printf "ratio %s/qemu %.2f\n", name, rate[1] / rate[2]
+        }' >"$2/result" || exit 1
+    grep -v '^ratio' "$2/result"
+    mapfile -t -O "${#ratios[@]}" ratios < <(grep '^ratio' "$2/result")
+    rm -f "$2/result" "$2/converted"
+}
+
+# What can be compressed: files of this system.
+make_packable() {
+    [[ ! -e $1/packable.raw ]] || return 0
+    find /usr/lib /usr/bin /usr/share -xdev -type f -size +8k -size -8M 2>/dev/null | sort | xargs -d '\n' cat 2>/dev/null |
+        head -c 256M >"$1/packable.raw"
+    truncate -s 256M "$1/packable.raw"
+    qemu-img convert -c -W -f raw -O qcow2 "$1/packable.raw" "$1/packed.qcow2" || die 1 "qemu-img convert failed"
+    sync "$1/packable.raw" "$1/packed.qcow2"
+}
+
+# A tenth of the clusters, here and there.
+make_sparse() {
+    [[ ! -e $1/sparse.qcow2 ]] || return 0
+    local words=() cluster
+    for ((cluster = 0; cluster < clusters; cluster += 10)); do
+        words+=(-c "write -q -P $((cluster % 255 + 1)) $((cluster * 64))k 64k")
+    done
+    qemu-img create -q -f qcow2 "$1/sparse.qcow2" ${size_mib}M || die 1 "qemu-img create failed"
+    qemu-io -f qcow2 "${words[@]}" "$1/sparse.qcow2" || die 1 "qemu-io failed"
+}
+
+convert_all() {
+    local name
+    for name in qcow2-raw raw-qcow2 sparse compressed zstd unpacked; do
+        if [[ $1 == shm ]]; then wanted "convert.$name"; else wanted "$1.convert.$name"; fi || continue
+        case $name in
+            qcow2-raw) measure_convert "$1" "$2" $name qcow2 "$2/full.qcow2" raw $size_mib create '' ;;
+            raw-qcow2) measure_convert "$1" "$2" $name raw "$2/full.raw" qcow2 $size_mib create '' ;;
+            sparse)
+                make_sparse "$2"
+                measure_convert "$1" "$2" $name qcow2 "$2/sparse.qcow2" raw $size_mib create ''
+                ;;
+            compressed)
+                make_packable "$2"
+                measure_convert "$1" "$2" $name raw "$2/packable.raw" qcow2 256 'create compress' '-c'
+                ;;
+            zstd)
+                make_packable "$2"
+                measure_convert "$1" "$2" $name raw "$2/packable.raw" qcow2 256 'create=compression-type=zstd compress' \
+                    '-c -o compression_type=zstd'
+                ;;
+            unpacked)
+                make_packable "$2"
+                measure_convert "$1" "$2" $name qcow2 "$2/packed.qcow2" raw 256 create ''
+                ;;
+        esac
+    done
+}
+
 ratios=()
 # measure PLACE FOLDER IMAGE NAME OP COUNT DEPTH STEP FLUSH
 measure() {
@@ -188,6 +283,7 @@ for place in $places; do
         measure "$place" "$folder" flush write write $((many / 4)) "$depth" 4096 64
         measure "$place" "$folder" clusterflush write write 3000 "$depth" 65536 64
     done
+    convert_all "$place" "$folder"
     rm -rf "$folder"
 done
 ((!${#ratios[@]})) || printf '%s\n' "${ratios[@]}"
