@@ -184,9 +184,9 @@ static void loaded(struct transfer *transfer, int result)
 	slice->loading = false;
 	q->cache.loading--;
 	/* Who came while it was fetched ahead of need tries for himself. */
-	bool ahead = slice->ahead;
-	if (result < 0) {
-		q->cache.ahead_failed |= ahead;
+	bool ahead = slice->ahead || slice->gone;
+	if (result < 0 || slice->gone) {
+		q->cache.ahead_failed |= result < 0 && slice->ahead;
 		drop(q, slice);
 	}
 	waiters_wake(&waiters, ahead ? 0 : result);
@@ -251,8 +251,12 @@ void cache_forget(struct qcow2 *q, uint64_t offset, uint64_t length)
 {
 	for (uint64_t end = offset + length; offset < end; offset += q->slice_size) {
 		struct slice *slice = find(q, offset);
-		if (slice && !slice->resident && is_evictable(slice))
+		if (slice && slice->loading) {
+			unhash(q, slice);
+			slice->gone = true;
+		} else if (slice && !slice->resident && is_evictable(slice)) {
 			drop(q, slice);
+		}
 	}
 }
 

@@ -68,6 +68,7 @@ struct slice {
 	bool used;	 /* since the clock's hand passed */
 	bool loading;	 /* data is not there yet */
 	bool ahead;	 /* … and nobody needed it when that began */
+	bool gone;	 /* … and what is there has been freed: not found any more, and dropped when it comes */
 	bool dirty;	 /* differs from the file, and no round has it */
 	bool committing; /* belongs to the running round */
 	bool written;	 /* … and has been written, not made durable */

@@ -3,7 +3,7 @@
  * Growing, while requests go on.
  *
  *     (L1 too small: held, a larger one written as BASE, header and memory switched, released) ─► what the growth would show of a longer backing
- *     file, and what is left in the last cluster, becomes zeros ─► the size in the header ─► durable: done
+ *     file, and what is left in the last cluster, becomes zeros ─► durable ─► the size in the header ─► durable: done
  *
  * The new L1 is counted before the header leads to it, and the old one is freed after (order.c, free.c). Whatever fails in between leaves an image of
  * the old size, maybe with a larger L1 than it needs. Requests that would change L1 meanwhile wait; others don't notice.
@@ -76,6 +76,14 @@ static void step_size(struct resize *resize)
 	commit_flush(q, &resize->waiter);
 }
 
+/* A round writes the header before maps: what the new size shows has to be durable before. */
+static void step_zeros_durable(struct resize *resize)
+{
+	resize->step = step_size;
+	if (commit_flush(resize->q, &resize->waiter))
+		step_size(resize);
+}
+
 /* ---- the zeros ---- */
 
 static void dropped(struct qcow2_request *r, int result)
@@ -84,7 +92,7 @@ static void dropped(struct qcow2_request *r, int result)
 	if (result < 0)
 		resize_end(resize, result);
 	else
-		step_size(resize);
+		step_zeros_durable(resize);
 }
 
 static void step_drop(struct resize *resize, uint64_t from)
@@ -92,7 +100,7 @@ static void step_drop(struct resize *resize, uint64_t from)
 	struct qcow2 *q = resize->q;
 	from = align_up(from, q->cluster_size);
 	if (from >= resize->size) {
-		step_size(resize);
+		step_zeros_durable(resize);
 		return;
 	}
 	resize->request = (struct lunkit_request){

@@ -41,7 +41,11 @@ static void fetch_ahead(struct walk *walk, uint64_t table, uint64_t offset)
 		struct slice *slice;
 		offset += q->slice_size;
 		if (offset >= end) {
-			uint64_t other = walk->l1 && ++next < walk->entries ? walk->l1[next] & ENTRY_OFFSET : 0;
+			/* Only what is in use: the tables of a snapshot that is no more belong to others. */
+			bool live = !walk->l1 || walk->kind == WALK_COPIED;
+			if (++next >= walk->entries)
+				return;
+			uint64_t other = (live ? table_get(&q->l1, next) : walk->l1[next]) & ENTRY_OFFSET;
 			if (!is_place(q, other))
 				return;
 			offset = other;

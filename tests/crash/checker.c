@@ -22,7 +22,7 @@ static const char *const names[] = { "clean", "leaks", "corrupt" };
 static enum verdict ours(const uint8_t *image, uint64_t size, struct qcow2_findings *found)
 {
 	qcow2_find(image, size, found);
-	if (found->corruptions || found->stale_copied || found->dirty_errors)
+	if (found->corruptions || found->stale_copied || found->early_copied || found->dirty_errors)
 		return CORRUPT;
 	return found->leaks ? LEAKS : CLEAN;
 }

@@ -4,6 +4,7 @@
  * times. Each time
  *   - the independent checker finds no corruption (leaks are what a cut may cost; with the dirty bit set, refcounts may be wrong);
  *   - the handler opens it, and each sector holds what was flushed or something written later, and nothing else;
+ *   - snapshots that had been taken before, and not deleted, hold what they held;
  *   - some are written to, flushed, closed and looked at again, strictly; some are shown to qemu-img check.
  * A failure prints the command that repeats it.
  */
@@ -30,7 +31,7 @@ static struct {
 	const char *kind, *scenario, *dump;
 	uint64_t cuts, seed, cuts_a_run, qemu_every, only_cut;
 	bool keep_going;
-	uint64_t done, qemu_checked, reopened;
+	uint64_t done, qemu_checked, reopened, jobs;
 	unsigned failures;
 } options = { .cuts = 3000, .seed = 1, .cuts_a_run = 120, .qemu_every = 150, .only_cut = UINT64_MAX };
 
@@ -43,7 +44,14 @@ struct run {
 	struct fakehost *fake;	/* where it was written */
 	struct fakehost *after; /* where it is opened after a cut */
 	struct fakehost_file *file;
+	struct jobs jobs;
 };
+
+/* Version 2 has no dirty bit to set while refcounts rise in one place and COPIED goes in another: a cut in between leaks. */
+static bool may_leak_copied(const struct run *run)
+{
+	return run->scenario->jobs & JOBS_SNAPSHOTS && run->scenario->create && strstr(run->scenario->create, "compat=0.10");
+}
 
 static void dump(const struct run *run, const void *image, uint64_t size)
 {
@@ -84,12 +92,16 @@ static bool look(const struct run *run, const void *image, uint64_t size, bool s
 		snprintf(what, sizeof(what), "%s: %u corruptions", when, found.corruptions);
 		return fail(run, image, size, what, found.first);
 	}
-	if (strict && (found.dirty || found.stale_copied)) {
+	if (found.early_copied && !found.dirty && !may_leak_copied(run)) {
+		snprintf(what, sizeof(what), "%s: COPIED where the refcount is too high: %u", when, found.early_copied);
+		return fail(run, image, size, what, found.first);
+	}
+	if (strict && (found.dirty || (found.stale_copied && !may_leak_copied(run)))) {
 		snprintf(what, sizeof(what), "%s: dirty bit %u, COPIED clear where the refcount is 1: %u", when, found.dirty,
 			 found.stale_copied);
 		return fail(run, image, size, what, found.first);
 	}
-	if (!found.dirty && found.stale_copied) {
+	if (!found.dirty && found.stale_copied && !may_leak_copied(run)) {
 		snprintf(what, sizeof(what), "%s: COPIED clear where the refcount is 1: %u", when, found.stale_copied);
 		return fail(run, image, size, what, "qemu-img check calls it an error");
 	}
@@ -101,7 +113,7 @@ static bool show_to_qemu(const struct run *run, const void *image, uint64_t size
 	char text[2000];
 	struct qcow2_findings found;
 	qcow2_find(image, size, &found);
-	const char *repair = found.dirty ? "all" : NULL;
+	const char *repair = found.dirty || found.early_copied || found.stale_copied ? "all" : NULL;
 	int verdict = scenario_qemu_check(run->scenario, &run->files, image, size, repair, text, sizeof(text));
 	options.qemu_checked++;
 	if (verdict >= 2)
@@ -128,7 +140,7 @@ static bool reopen(struct run *run, const void *image, uint64_t size, uint64_t m
 		fail(run, image, size, "after the cut", text);
 	if (good && write) {
 		/* New data in a few places, and it goes on living. */
-		uint64_t random = run->seed ^ run->cut, sectors = run->model->sectors;
+		uint64_t random = run->seed ^ run->cut, sectors = MIN(run->model->sectors, image_limits(opened)->size / MODEL_SECTOR);
 		char *buffer = malloc(64 * MODEL_SECTOR), *back = malloc(64 * MODEL_SECTOR);
 		for (unsigned i = 0; i < 6 && good; i++) {
 			uint64_t count = 1 + fakehost_below(&random, MIN(sectors, 64u)), at = fakehost_below(&random, sectors - count + 1);
@@ -148,6 +160,13 @@ static bool reopen(struct run *run, const void *image, uint64_t size, uint64_t m
 		options.reopened++;
 	}
 	fakehost_close(run->after, opened);
+	for (unsigned i = 0; i < run->jobs.snapshot_count && good && (write || run->cut % 4 == 1); i++) {
+		const struct jobs_snapshot *snapshot = &run->jobs.snapshots[i];
+		if (!snapshot->tags || snapshot->created > moment || snapshot->deleted <= moment)
+			continue;
+		good = jobs_verify(run->after, run->handler, &params, snapshot, run->model->sectors, text, sizeof(text)) ||
+		       fail(run, image, size, "after the cut", text);
+	}
 	if (good && write)
 		good = look(run, run->file->data, run->file->size, true, "written to after the cut and closed");
 	return good;
@@ -237,10 +256,18 @@ static bool write_all(struct run *run)
 	const struct image_params params = { .name = scenario_path(scenario), .options = scenario->options, .cache = LUNKIT_CACHE_NONE };
 	struct fakehost_file *file = fakehost_find(run->fake, params.name);
 	struct image *image = fakehost_open(run->fake, run->handler, &params);
+	bool good = jobs_init(&run->jobs, run->fake, image, run->handler, &params, run->model, scenario->jobs, hash);
+	if (scenario->jobs) {
+		config.tick = jobs_tick;
+		config.tick_argument = &run->jobs;
+	}
 	workload_run(run->fake, image, run->model, &config, &result);
-	bool good = !result.wrong && !result.unexpected;
-	if (!good)
-		snprintf(text, sizeof(text), "%s", result.text);
+	jobs_finish(&run->jobs);
+	options.jobs += run->jobs.done;
+	if (!good || run->jobs.wrong || result.wrong || result.unexpected) {
+		good = false;
+		snprintf(text, sizeof(text), "%s", run->jobs.wrong ? run->jobs.text : result.text);
+	}
 	if (good)
 		good = workload_verify(run->fake, image, run->model, false, run->fake->moment, run->fake->moment, text, sizeof(text));
 	if (!good)
@@ -269,6 +296,7 @@ static void run_one(const struct scenario *scenario, const struct scenario_files
 		cut_all(&run);
 	}
 	model_free(run.model);
+	jobs_free(&run.jobs);
 	fakehost_free(run.after);
 	fakehost_free(run.fake);
 }
@@ -392,7 +420,7 @@ int main(int argc, char **argv)
 		       options.done - first, (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9);
 		fflush(stdout);
 	}
-	printf("%" PRIu64 " cuts, %" PRIu64 " of them written to afterwards, %" PRIu64 " shown to qemu-img; %u failures\n", options.done,
-	       options.reopened, options.qemu_checked, options.failures);
+	printf("%" PRIu64 " cuts, %" PRIu64 " of them written to afterwards, %" PRIu64 " shown to qemu-img; %" PRIu64 " jobs; %u failures\n",
+	       options.done, options.reopened, options.qemu_checked, options.jobs, options.failures);
 	return options.failures ? 1 : 0;
 }

@@ -5,7 +5,7 @@ target_include_directories(fakehost PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}")
 target_link_libraries(fakehost PUBLIC image)
 
 # What the tests of whole handlers on it share: images, random requests, the model of what a disk may hold, the checker.
-add_library(fakehost_scenarios STATIC fakehost/model.c fakehost/qcow2_check.c fakehost/scenario.c fakehost/workload.c)
+add_library(fakehost_scenarios STATIC fakehost/jobs.c fakehost/model.c fakehost/qcow2_check.c fakehost/scenario.c fakehost/workload.c)
 target_include_directories(fakehost_scenarios PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}")
 target_link_libraries(fakehost_scenarios PUBLIC static_raw image)
 if(TARGET static_qcow2)

@@ -26,6 +26,7 @@ struct look {
 	uint64_t size, cluster_size, clusters, disk_size;
 	unsigned cluster_bits, version, refcount_order;
 	uint32_t *references;
+	uint8_t *early;	      /* COPIED, and the refcount is more than one */
 	uint8_t *active_data; /* data clusters of the active table: none is used twice */
 	struct qcow2_findings *out;
 };
@@ -102,6 +103,8 @@ static void check_copied(struct look *look, uint64_t entry, uint64_t offset, con
 		look->out->dirty_errors++;
 	else if (!copied)
 		look->out->stale_copied++;
+	else if (refcount_of(look, offset >> look->cluster_bits) > 1)
+		look->early[offset >> look->cluster_bits] = 1;
 	else
 		corrupt(look, "%s %llu: COPIED with refcount %llu: entry %#llx", what, (unsigned long long)where,
 			(unsigned long long)refcount_of(look, offset >> look->cluster_bits), (unsigned long long)entry);
@@ -272,6 +275,11 @@ static void compare(struct look *look)
 {
 	for (uint64_t i = 0; i < look->clusters; i++) {
 		uint64_t said = refcount_of(look, i), used = look->references[i];
+		if (look->early[i] && used == 1)
+			look->out->early_copied++;
+		else if (look->early[i])
+			corrupt(look, "cluster at %#llx: COPIED with %llu references", (unsigned long long)(i << look->cluster_bits),
+				(unsigned long long)used);
 		/* The last is the one behind the file's end: a refcount without a reference holds no space there. */
 		if (said == used || (used == 0 && i + 1 == look->clusters))
 			continue;
@@ -338,7 +346,8 @@ void qcow2_find(const uint8_t *image, uint64_t size, struct qcow2_findings *ret)
 	uint8_t *copy = pad(&look);
 	look.references = calloc(look.clusters, sizeof(*look.references));
 	look.active_data = calloc(look.clusters, 1);
-	if (!look.references || !look.active_data)
+	look.early = calloc(look.clusters, 1);
+	if (!look.references || !look.active_data || !look.early)
 		abort();
 	refer(&look, 0, look.cluster_size, "the header");
 	look_at_refcount_table(&look);
@@ -351,5 +360,6 @@ void qcow2_find(const uint8_t *image, uint64_t size, struct qcow2_findings *ret)
 	compare(&look);
 	free(look.references);
 	free(look.active_data);
+	free(look.early);
 	free(copy);
 }

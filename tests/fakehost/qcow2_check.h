@@ -12,6 +12,7 @@ struct qcow2_findings {
 	unsigned corruptions;
 	unsigned leaks;
 	unsigned stale_copied; /* COPIED is clear although the refcount is 1: costs a copy, endangers nothing; qemu-img calls it an error */
+	unsigned early_copied; /* COPIED where the refcount is too high, and there is one reference: a leak that qemu-img calls an error */
 	unsigned dirty_errors; /* refcounts and COPIED flags that are wrong while the dirty bit says so */
 	unsigned dirty;
 	char first[200]; /* the first corruption, else the first leak */

@@ -6,6 +6,7 @@
  */
 
 #include "fakehost/fakehost.h"
+#include "fakehost/jobs.h"
 
 enum scenario_backing { BACKING_NONE, BACKING_RAW, BACKING_QCOW2 };
 
@@ -23,6 +24,7 @@ struct scenario {
 	bool direct;
 	unsigned requests; /* for a workload; 0: 250 */
 	bool no_discard;
+	unsigned jobs; /* JOBS_*, beside the workload */
 };
 
 struct scenario_files {

@@ -281,6 +281,8 @@ void workload_run(struct fakehost *fake, struct image *image, struct model *mode
 	prepare(run);
 	for (unsigned started = 0; started < config->requests && !ret->wrong;) {
 		struct slot *slot = &run->slot[below(run, run->slots)];
+		if (config->tick)
+			config->tick(config->tick_argument);
 		if (!slot->busy && below(run, 4)) {
 			start(run, slot);
 			started++;
@@ -300,13 +302,14 @@ void workload_run(struct fakehost *fake, struct image *image, struct model *mode
 bool workload_verify(struct fakehost *fake, struct image *image, const struct model *model, bool after_cut, uint64_t known, uint64_t now,
 		     char *text, unsigned size)
 {
-	uint64_t piece = MIN(VERIFY_PIECE, model->sectors * MODEL_SECTOR);
+	/* A cut while the disk was smaller leaves it so. */
+	uint64_t end = MIN(model->sectors * MODEL_SECTOR, image_limits(image)->size), piece = MIN(VERIFY_PIECE, end);
 	char *buffer = aligned_alloc(MEMORY_ALIGNMENT, align_up(piece, MEMORY_ALIGNMENT));
 	bool good = true;
 	if (!buffer)
 		abort();
-	for (uint64_t at = 0; at < model->sectors * MODEL_SECTOR && good; at += piece) {
-		uint64_t part = MIN(piece, model->sectors * MODEL_SECTOR - at);
+	for (uint64_t at = 0; at < end && good; at += piece) {
+		uint64_t part = MIN(piece, end - at);
 		int r = fakehost_request(fake, image, LUNKIT_READ, 0, at, buffer, part);
 		if (r < 0) {
 			snprintf(text, size, "reading %llu bytes at %llu failed: %s", (unsigned long long)part, (unsigned long long)at,

@@ -22,6 +22,8 @@ struct workload_config {
 	bool sequential; /* one after another, in flight one at a time, from the disk's beginning */
 	bool no_discard;
 	bool errors_expected; /* results other than 0 are taken */
+	void (*tick)(void *argument); /* between requests; or NULL */
+	void *tick_argument;
 };
 
 struct workload_result {

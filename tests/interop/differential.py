@@ -115,18 +115,72 @@ class Sequence:
     def by_lunkit(self):
         commands = [f'random {self.random.randrange(20, self.options.requests)} {self.random.randrange(1 << 30)} {self.cluster}' +
                     (' nodiscard' if self.v2 and self.backing else '')]
-        if self.can_resize and self.random.random() < 0.2 and not (self.v2 and (self.snapshots or self.backing)):
+        nodiscard = ' nodiscard' if self.v2 and self.backing else ''
+        flattens = self.qcow2 and self.backing and not self.snapshots and self.random.random() < 0.25
+        if flattens:
+            commands.append('flatten' + self.random.choice(['', '', ' during']))
+            nodiscard = ''
+        plan = self.plan_snapshots(commands, nodiscard) if self.qcow2 else []
+        if not plan and self.can_resize and self.random.random() < 0.15 and not (self.v2 and self.snapshots):
+            self.size = self.random.randrange(1, self.size // 512 + 1) * 512
+            commands += [f'resize {self.size} shrink', 'verify', f'random 20 {self.random.randrange(1 << 30)} {self.cluster}{nodiscard}']
+        if not plan and self.can_resize and self.random.random() < 0.2 and not (self.v2 and (self.snapshots or (self.backing and not flattens))):
             self.size += self.random.randrange(1, 2 * self.cluster // 512 + 200) * 512
             commands += [f'resize {self.size}', f'random 30 {self.random.randrange(1 << 30)} {self.cluster}' +
                          (' nodiscard' if self.v2 and self.backing else '')]
         commands.append('verify')
+        if self.qcow2:
+            commands.append('check')
         if self.random.random() < 0.5:
             commands.append('map')
         env = ['env', f'LUNKIT_HANDLERS={self.options.handlers}'] + (['IMGIO_DIRECT=1'] if self.random.random() < 0.5 else [])
         self.say('lunkit: ' + '; '.join(commands))
         out = run(*env, self.options.imgio, self.options.kind, self.image, self.model, text='\n'.join(commands) + '\n')
+        for what, name in plan:
+            if f'refused {what} {name}\n' in out:
+                if self.refcount_bits > 8:
+                    raise Wrong(f'{what} {name} is refused')
+            elif what == 'create':
+                with open(self.model_of(name), 'rb') as model:
+                    self.snapshots[name] = model.read()
+            elif what == 'delete':
+                del self.snapshots[name]
+            else:
+                self.size = len(self.snapshots[name])
+        if flattens:
+            self.backing = False
+            if 'backing file' in run('qemu-img', 'info', self.image):
+                raise Wrong('the flattened image has a backing file')
         if commands[-1] == 'map':
             self.compare_map([line.split() for line in out.splitlines() if line[:1].isdigit()])
+
+    def model_of(self, name):
+        return f'{self.model}.{name}'
+
+    def plan_snapshots(self, commands, nodiscard):
+        """Snapshots by our engine; the model of each is kept in a file of its own."""
+        r, plan = self.random, []
+        names = sorted(self.snapshots)
+        limit = {1: 0, 2: 1, 4: 6}.get(self.refcount_bits, 6)
+        while r.random() < 0.45 and limit:
+            what = r.choice(['create', 'create', 'revert', 'delete'])
+            if what == 'create':
+                if len(names) >= limit:
+                    continue
+                name = f's{r.randrange(1 << 30)}'
+                names.append(name)
+            else:
+                if not names or self.refcount_bits == 2 and what == 'revert':
+                    continue
+                name = r.choice(names)
+                if what == 'delete':
+                    names.remove(name)
+            plan.append((what, name))
+            during = ' during' if what == 'delete' and r.random() < 0.5 else ''
+            commands += [f'snapshot {what} {name}{during}', 'verify']
+            if r.random() < 0.6:
+                commands.append(f'random {r.randrange(5, 60)} {r.randrange(1 << 30)} {self.cluster}{nodiscard}')
+        return plan
 
     def compare_map(self, lines):
         if not lines:
@@ -214,6 +268,8 @@ class Sequence:
                 return
             with open(self.model, 'rb') as model:
                 self.snapshots[name] = model.read()
+            with open(self.model_of(name), 'wb') as copy:
+                copy.write(self.snapshots[name])
         elif what != 'create' and self.snapshots:
             name = r.choice(sorted(self.snapshots))
             if what == 'delete':
@@ -233,9 +289,14 @@ class Sequence:
     def by_resize(self):
         if self.v2 and self.snapshots:
             return
-        self.size += self.random.randrange(1, 3 * self.cluster // 512 + 100) * 512
+        shrink = []
+        if not self.snapshots and self.random.random() < 0.3 and self.size > 2 * self.cluster:
+            self.size = self.random.randrange(1, self.size // self.cluster) * self.cluster
+            shrink = ['--shrink']
+        else:
+            self.size += self.random.randrange(1, 3 * self.cluster // 512 + 100) * 512
         self.say(f'qemu-img resize {self.size}')
-        run('qemu-img', 'resize', '-q', '-f', self.options.kind, self.image, str(self.size))
+        run('qemu-img', 'resize', '-q', *shrink, '-f', self.options.kind, self.image, str(self.size))
         with open(self.model, 'r+b') as model:
             model.truncate(self.size)
 
@@ -248,9 +309,14 @@ class Sequence:
         for name, content in self.snapshots.items():
             with open(self.path('old'), 'wb') as old:
                 old.write(content)
+            run('env', f'LUNKIT_HANDLERS={self.options.handlers}', self.options.imgio, 'qcow2', self.image, self.path('old'),
+                f'snapshot={name}', text='verify\n')
+            if os.path.getsize(self.path('old')) != len(content):
+                raise Wrong(f'the snapshot {name} has another size')
             run('qemu-img', 'convert', '-l', f'snapshot.name={name}', '-O', 'raw', self.image, self.path('then'))
             # convert gives a snapshot the size that the image has now, and shows its backing file behind the snapshot's end.
-            os.truncate(self.path('then'), len(content))
+            for file in ('old', 'then'):
+                os.truncate(self.path(file), min(len(content), self.size))
             run('qemu-img', 'compare', '-q', '-f', 'raw', '-F', 'raw', self.path('old'), self.path('then'))
 
     def play(self):
