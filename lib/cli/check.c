@@ -95,7 +95,6 @@ static void print_report(struct json_object *report)
 int verb_check(const struct cli_arguments *arguments)
 {
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	struct reference reference = { 0 };
 	struct task_result result;
 	const char *repair = arguments->values[CLI_REPAIR];
 	if (cli_given(arguments, CLI_SAFETY) && repair) {
@@ -105,10 +104,7 @@ int verb_check(const struct cli_arguments *arguments)
 	}
 	if (cli_given(arguments, CLI_SAFETY))
 		return check_safety(arguments);
-	int r = verb_reference(arguments, true, &reference, &err);
 	struct task task = {
-		.image = arguments->operands[0],
-		.reference = &reference,
 		.what = "checking",
 		.job = { .use = repair ? OFFLINE_WRITE : OFFLINE_READ,
 			 .request = { .kind = PROTOCOL_JOB_CHECK,
@@ -117,12 +113,13 @@ int verb_check(const struct cli_arguments *arguments)
 									      : REPAIR_LEAKS | REPAIR_ALL },
 			 .fds = { -1, -1 } },
 	};
+	int r = task_find(&task, arguments->operands[0], arguments, true, &err);
 	if (r == 0)
 		r = task_run(&task, &result, &err);
 	if (r == 0 && !result.json)
 		r = lunkit_error_set(&err, EPROTO, "the worker's answer makes no sense");
 	if (r < 0) {
-		report_failure("check", verb_subject_or(&reference, arguments->operands[0]), &err);
+		report_failure("check", task_subject(&task, arguments->operands[0]), &err);
 		return r == -EOPNOTSUPP ? (int)CLI_CHECK_UNKNOWN : (int)CLI_FAILED;
 	}
 	if (cli_given(arguments, CLI_JSON))

@@ -82,22 +82,19 @@ int copy_to_file(struct task *task, const struct reference *target, bool overwri
 int verb_flatten(const struct cli_arguments *arguments)
 {
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	struct reference reference = { 0 };
 	struct task_result result;
 	const char *image = arguments->operands[0];
 	struct task task = {
-		.image = image,
-		.reference = &reference,
 		.what = "flattening",
 		.job = { .use = OFFLINE_WRITE, .request.kind = PROTOCOL_JOB_FLATTEN, .fds = { -1, -1 } },
 	};
 	if (verb_rate(arguments, &task.job.request.rate, &err) < 0)
 		return report_usage(&err);
-	int r = verb_reference(arguments, true, &reference, &err);
+	int r = task_find(&task, image, arguments, true, &err);
 	if (r == 0)
 		r = task_run(&task, &result, &err);
 	if (r < 0)
-		return report_failure("flatten", verb_subject_or(&reference, image), &err);
+		return report_failure("flatten", task_subject(&task, image), &err);
 	json_object_put(result.json);
 	verb_print_size(arguments, "flattened", image, 0, false, result.size);
 	return CLI_OK;
@@ -105,24 +102,24 @@ int verb_flatten(const struct cli_arguments *arguments)
 
 /* ---- clone ---- */
 
-/* The parent's size, when it may be one: as long as the overlay is there, nobody may write to it. */
-static int parent_size(const char *image, const struct reference *parent, uint64_t *ret, struct lunkit_error *err)
+/* The parent and its size, when it may be one: as long as the overlay is there, nobody may write to it. */
+static int find_parent(struct task *task, struct reference *parent, uint64_t *ret, struct lunkit_error *err)
 {
-	struct bus bus;
-	char *path;
-	if (!verb_attached(image, &bus, &path))
+	if (!task->attached) {
+		*parent = task->reference;
 		return offline_size(parent, ret, err);
+	}
 	struct json_object *lun = NULL;
-	int r = bus_lun(&bus, path, &lun, err);
+	int r = bus_lun(&task->bus, task->path, &lun, err);
 	if (r == 0 && !json_is_true(lun, "read-only")) {
 		lunkit_error_set(err, EBUSY, "it is attached and may be written to, which would spoil every overlay of it");
 		r = lunkit_error_hint(err, "detach it, or attach it with --read-only; --full makes a copy that does not depend on it");
 	}
 	if (r == 0)
+		r = reference_parse(json_string(lun, "image", ""), parent, err);
+	if (r == 0)
 		*ret = json_number(lun, "size");
 	json_object_put(lun);
-	free(path);
-	bus_close(&bus);
 	return r;
 }
 
@@ -136,11 +133,18 @@ static int add_option(struct reference *reference, const char *key, const char *
 	return 0;
 }
 
-static int make_overlay(const char *image, const struct reference *parent, struct reference *clone, uint64_t *ret_size,
-			struct lunkit_error *err)
+static int make_overlay(struct task *task, struct reference *clone, uint64_t *ret_size, struct lunkit_error *err)
 {
-	bool known = strcmp(parent->kind, "raw") == 0 || strcmp(parent->kind, "qcow2") == 0;
+	struct reference found, *parent = &found;
 	uint64_t size = 0;
+	if (task->attached && task->job.request.name[0]) {
+		lunkit_error_set(err, EOPNOTSUPP, "no overlay can lie on a snapshot");
+		return lunkit_error_hint(err, "--full makes a copy of it");
+	}
+	int r = find_parent(task, parent, &size, err);
+	if (r < 0)
+		return r;
+	bool known = strcmp(parent->kind, "raw") == 0 || strcmp(parent->kind, "qcow2") == 0;
 	if (!known || !reference_is_path(parent)) {
 		lunkit_error_set(err, EOPNOTSUPP, "no overlay can lie on images of the kind \"%s\"", parent->kind);
 		return lunkit_error_hint(err, "--full makes a copy");
@@ -154,9 +158,7 @@ static int make_overlay(const char *image, const struct reference *parent, struc
 		lunkit_error_set(err, EINVAL, "an overlay records nothing of its parent's options ('%s')", parent->options);
 		return lunkit_error_hint(err, "--full makes a copy, also of a snapshot");
 	}
-	int r = parent_size(image, parent, &size, err);
-	if (r == 0)
-		r = add_option(clone, "backing", parent->name, err);
+	r = add_option(clone, "backing", parent->name, err);
 	if (r == 0)
 		r = add_option(clone, "backing-format", parent->kind, err);
 	if (r == 0)
@@ -166,70 +168,39 @@ static int make_overlay(const char *image, const struct reference *parent, struc
 	return r;
 }
 
-int copy_take_snapshot(struct reference *reference, bool attached, struct protocol_job *request, struct lunkit_error *err)
-{
-	static const char key[] = "snapshot=";
-	char *found = strstr(reference->options, key);
-	while (found && found != reference->options && found[-1] != ';')
-		found = strstr(found + 1, key);
-	if (!found || !attached) /* opening it that way is enough */
-		return 0;
-	char *value = found + strlen(key), *end = strchrnul(value, ';'), encoded[REFERENCE_OPTIONS_MAX];
-	snprintf(encoded, sizeof(encoded), "%.*s", (int)(end - value), value);
-	if (percent_decode(encoded, request->name, sizeof(request->name)) < 0 || !request->name[0])
-		return lunkit_error_set(err, EINVAL, "'%s' is no snapshot's name", encoded);
-	return 0;
-}
-
 int verb_clone(const struct cli_arguments *arguments)
 {
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	struct reference parent = { 0 }, clone;
-	const char *image = arguments->operands[0];
+	struct task_result result;
+	struct reference clone;
+	const char *image = arguments->operands[0], *to = arguments->operands[1];
 	char name[3 * REFERENCE_NAME_MAX + REFERENCE_OPTIONS_MAX];
 	uint64_t size = 0;
-	int r = verb_reference_of(image, arguments, false, true, &parent, &err);
+	bool full = cli_given(arguments, CLI_FULL);
+	struct task task = {
+		.what = "cloning",
+		.job = { .use = OFFLINE_READ, .request.kind = PROTOCOL_JOB_EXPORT, .fds = { -1, -1 } },
+	};
+	int r = task_find(&task, image, arguments, false, &err);
 	/* what has no extension that says otherwise is a qcow2 image */
-	const char *to = arguments->operands[1];
 	size_t kind = kind_length(to);
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(to, ";"), to);
 	bool known = (kind && to[kind] == ':') || reference_kind_by_extension(name);
 	snprintf(name, sizeof(name), "%s%s", known ? "" : "qcow2:", to);
 	if (r == 0)
 		r = verb_reference_of(name, arguments, true, false, &clone, &err);
+	if (r == 0 && full)
+		r = copy_to_file(&task, &clone, false, &result, &err);
+	else if (r == 0)
+		r = make_overlay(&task, &clone, &size, &err);
+	task_release(&task);
 	if (r < 0)
-		return report_failure("clone", verb_subject_or(&parent, image), &err);
-	if (!cli_given(arguments, CLI_FULL)) {
-		r = make_overlay(image, &parent, &clone, &size, &err);
-		if (r < 0)
-			return report_failure("clone", verb_subject_or(&parent, image), &err);
+		return report_failure("clone", task_subject(&task, image), &err);
+	if (!full) {
 		verb_print_size(arguments, "cloned to", clone.name, 0, false, size);
 		return CLI_OK;
 	}
-	struct task_result result;
-	struct task task = {
-		.image = image,
-		.reference = &parent,
-		.what = "cloning",
-		.job = { .use = OFFLINE_READ, .request.kind = PROTOCOL_JOB_EXPORT, .fds = { -1, -1 } },
-	};
-	r = copy_take_snapshot(&parent, copy_is_attached(image), &task.job.request, &err);
-	if (r == 0)
-		r = copy_to_file(&task, &clone, false, &result, &err);
-	if (r < 0)
-		return report_failure("clone", verb_subject_or(&parent, image), &err);
 	copy_say_done(arguments, "cloned", image, clone.name, result.json);
 	json_object_put(result.json);
 	return CLI_OK;
-}
-
-bool copy_is_attached(const char *image)
-{
-	struct bus bus;
-	char *path;
-	if (!verb_attached(image, &bus, &path))
-		return false;
-	free(path);
-	bus_close(&bus);
-	return true;
 }

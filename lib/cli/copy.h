@@ -13,6 +13,3 @@ void copy_say_done(const struct cli_arguments *arguments, const char *done, cons
 int copy_set_target(struct protocol_job *request, const struct reference *target, struct lunkit_error *err);
 /* Runs the job with a new file as its target, which is there when it was done well, and only then. */
 int copy_to_file(struct task *task, const struct reference *target, bool overwrite, struct task_result *ret, struct lunkit_error *err);
-/* The snapshot of ";snapshot=NAME": an attached image is not opened anew by us, so its worker has to be told. */
-int copy_take_snapshot(struct reference *reference, bool attached, struct protocol_job *request, struct lunkit_error *err);
-bool copy_is_attached(const char *image);

@@ -96,16 +96,13 @@ static int show_list(struct task *task, const struct cli_arguments *arguments, i
 int verb_map(const struct cli_arguments *arguments)
 {
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	struct reference reference = { 0 };
 	struct task task = {
-		.image = arguments->operands[0],
-		.reference = &reference,
 		.job = { .use = OFFLINE_READ, .request = { .kind = PROTOCOL_JOB_MAP } },
 	};
-	int r = verb_reference(arguments, true, &reference, &err);
+	int r = task_find(&task, arguments->operands[0], arguments, true, &err);
 	if (r == 0)
 		r = show_list(&task, arguments, print_map, NULL, &err);
-	return r < 0 ? report_failure("map", verb_subject_or(&reference, arguments->operands[0]), &err) : CLI_OK;
+	return r < 0 ? report_failure("map", task_subject(&task, arguments->operands[0]), &err) : CLI_OK;
 }
 
 /* The words' order is that of enum lunkit_snapshot_op of handler.h, which this layer does not see; list has no operation. */
@@ -120,23 +117,22 @@ static const struct {
 int verb_snapshot(const struct cli_arguments *arguments)
 {
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	struct reference reference = { 0 };
 	struct task_result result;
 	const char *word = arguments->operands[0], *image = arguments->operands[1], *name = arguments->operands[2];
 	bool list = strcmp(word, "list") == 0;
-	struct task task = { .image = image, .reference = &reference, .job.fds = { -1, -1 } };
+	struct task task = { .job.fds = { -1, -1 } };
 	if (list == (arguments->operand_count == 3)) {
 		lunkit_error_set(&err, EINVAL, list ? "snapshot list takes an image only" : "snapshot %s needs the snapshot's name", word);
 		lunkit_error_hint(&err, "lunkit snapshot %s %.150s%s", word, image, list ? "" : " NAME");
 		return report_usage(&err);
 	}
-	int r = verb_reference_of(image, arguments, true, true, &reference, &err);
+	int r = task_find(&task, image, arguments, true, &err);
 	if (list) {
 		task.job.use = OFFLINE_LOOK;
 		task.job.request.kind = PROTOCOL_JOB_SNAPSHOT_LIST;
 		if (r == 0)
 			r = show_list(&task, arguments, print_snapshots, "there are no snapshots", &err);
-		return r < 0 ? report_failure("list the snapshots of", verb_subject_or(&reference, image), &err) : CLI_OK;
+		return r < 0 ? report_failure("list the snapshots of", task_subject(&task, image), &err) : CLI_OK;
 	}
 	unsigned operation = 0;
 	while (strcmp(operations[operation].word, word) != 0)
@@ -150,7 +146,7 @@ int verb_snapshot(const struct cli_arguments *arguments)
 	if (r == 0)
 		r = task_run(&task, &result, &err);
 	if (r < 0)
-		return report_failure(operations[operation].verb, verb_subject_or(&reference, image), &err);
+		return report_failure(operations[operation].verb, task_subject(&task, image), &err);
 	json_object_put(result.json);
 	if (cli_given(arguments, CLI_JSON)) {
 		struct json_object *object = json_object_new_object();

@@ -2,35 +2,85 @@
 #include "cli/task.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/parse.h"
 #include "cli/progress.h"
 #include "cli/verbs.h"
+
+/* The value of ";snapshot=" among a LUN's options, where it can't be an option of opening it. */
+static int take_snapshot(struct task *task, const char *operand, struct lunkit_error *err)
+{
+	static const char key[] = "snapshot=";
+	struct reference reference;
+	int r = reference_parse(operand, &reference, err);
+	if (r < 0)
+		return r;
+	char *found = strstr(reference.options, key);
+	while (found && found != reference.options && found[-1] != ';')
+		found = strstr(found + 1, key);
+	if (!found)
+		return 0;
+	*strchrnul(found, ';') = '\0';
+	if (percent_decode(found + strlen(key), found, REFERENCE_OPTIONS_MAX) < 0 || !found[0] || strlen(found) >= PROTOCOL_SNAPSHOT_MAX)
+		return lunkit_error_set(err, EINVAL, "'%s' has no snapshot's name", operand);
+	if (task->job.request.kind != PROTOCOL_JOB_EXPORT) {
+		lunkit_error_set(err, EOPNOTSUPP, "a snapshot of an attached image can only be exported");
+		return lunkit_error_hint(err, "detach it first, or export the snapshot");
+	}
+	strcpy(task->job.request.name, found);
+	return 0;
+}
+
+int task_find(struct task *task, const char *operand, const struct cli_arguments *arguments, bool with_options, struct lunkit_error *err)
+{
+	char plain[3 * REFERENCE_NAME_MAX];
+	snprintf(plain, sizeof(plain), "%.*s", (int)strcspn(operand, ";"), operand);
+	task->found = true;
+	task->attached = verb_attached(plain, &task->bus, &task->path);
+	if (!task->attached)
+		return verb_reference_of(operand, arguments, with_options, true, &task->reference, err);
+	int r = take_snapshot(task, operand, err);
+	if (r < 0)
+		task_release(task);
+	return r;
+}
+
+const char *task_subject(const struct task *task, const char *operand)
+{
+	return verb_subject_or(&task->reference, operand);
+}
+
+void task_release(struct task *task)
+{
+	if (!task->attached)
+		return;
+	free(task->path);
+	bus_close(&task->bus);
+	task->attached = false;
+	task->path = NULL;
+}
 
 int task_run(struct task *task, struct task_result *ret, struct lunkit_error *err)
 {
 	struct task_result result = { 0 };
 	struct progress progress;
-	struct bus bus;
-	char *path;
 	int r;
 	if (task->what) {
 		progress_begin(&progress, task->what);
 		task->job.progress = progress_update;
 		task->job.argument = &progress;
 	}
-	result.attached = task->image && verb_attached(task->image, &bus, &path);
-	if (result.attached) {
-		r = bus_job(&bus, path, &task->job, &result, err);
-		free(path);
-		bus_close(&bus);
-	} else {
-		r = offline_job(task->reference, &task->job, &result.json, &result.size, err);
-	}
+	if (task->attached)
+		r = bus_job(&task->bus, task->path, &task->job, &result, err);
+	else
+		r = offline_job(task->found ? &task->reference : NULL, &task->job, &result.json, &result.size, err);
+	task_release(task);
 	if (task->what)
 		progress_end(&progress);
 	if (r < 0) {

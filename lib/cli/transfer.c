@@ -60,24 +60,21 @@ static int export_stream(const struct cli_arguments *arguments, struct task *tas
 int verb_export(const struct cli_arguments *arguments)
 {
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	struct reference reference = { 0 }, target;
+	struct reference target;
 	struct task_result result;
 	const char *image = arguments->operands[0], *file = arguments->operands[1], *format = arguments->values[CLI_FORMAT];
 	struct task task = {
-		.image = image,
-		.reference = &reference,
 		.what = "exporting",
 		.job = { .use = OFFLINE_READ, .request.kind = PROTOCOL_JOB_EXPORT, .fds = { -1, -1 } },
 	};
 	if (verb_rate(arguments, &task.job.request.rate, &err) < 0)
 		return report_usage(&err);
 	task.job.request.flags = cli_given(arguments, CLI_COMPRESS) ? PROTOCOL_JOB_COMPRESS : 0;
-	int r = verb_reference_of(image, arguments, false, true, &reference, &err);
-	if (r == 0)
-		r = copy_take_snapshot(&reference, copy_is_attached(image), &task.job.request, &err);
+	int r = task_find(&task, image, arguments, false, &err);
 	if (r == 0 && strcmp(file, "-") == 0) {
 		r = export_stream(arguments, &task, &err);
-		return r < 0 ? report_failure("export", verb_subject_or(&reference, image), &err) : CLI_OK;
+		task_release(&task);
+		return r < 0 ? report_failure("export", task_subject(&task, image), &err) : CLI_OK;
 	}
 	if (r == 0)
 		r = verb_reference_of(file, arguments, true, false, &target, &err);
@@ -89,8 +86,9 @@ int verb_export(const struct cli_arguments *arguments)
 	}
 	if (r == 0)
 		r = copy_to_file(&task, &target, cli_given(arguments, CLI_FORCE), &result, &err);
+	task_release(&task);
 	if (r < 0)
-		return report_failure("export", verb_subject_or(&reference, image), &err);
+		return report_failure("export", task_subject(&task, image), &err);
 	copy_say_done(arguments, "exported", image, target.name, result.json);
 	json_object_put(result.json);
 	return CLI_OK;
@@ -170,8 +168,6 @@ static int import_stream(const struct cli_arguments *arguments, struct task *tas
 	int r = input_size(arguments, &size, err);
 	if (r < 0)
 		return r;
-	task->image = NULL;
-	task->reference = NULL;
 	task->job.request.kind = PROTOCOL_JOB_IMPORT;
 	task->job.request.length = align_up(size, 512);
 	task->job.fds[1] = STDIN_FILENO;
@@ -184,12 +180,11 @@ static int import_stream(const struct cli_arguments *arguments, struct task *tas
 int verb_import(const struct cli_arguments *arguments)
 {
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	struct reference source = { 0 }, target;
+	struct reference target;
 	struct task_result result;
 	const char *file = arguments->operands[0], *image = arguments->operands[1];
 	bool stream = strcmp(file, "-") == 0;
 	struct task task = {
-		.reference = &source,
 		.what = "importing",
 		.job = { .use = OFFLINE_READ, .request.kind = PROTOCOL_JOB_EXPORT, .fds = { -1, -1 } },
 	};
@@ -205,14 +200,15 @@ int verb_import(const struct cli_arguments *arguments)
 	if (r == 0 && stream)
 		r = import_stream(arguments, &task, &target, &result, &err);
 	else if (r == 0) {
-		r = source_reference(arguments, file, &source, &err);
+		task.found = true; /* never as a LUN: what is imported is a file */
+		r = source_reference(arguments, file, &task.reference, &err);
 		if (r == 0)
-			r = require_safety(arguments, &source, &err);
+			r = require_safety(arguments, &task.reference, &err);
 		if (r == 0)
 			r = copy_to_file(&task, &target, false, &result, &err);
 	}
 	if (r < 0)
-		return report_failure("import", stream ? file : verb_subject_or(&source, file), &err);
+		return report_failure("import", stream ? file : task_subject(&task, file), &err);
 	copy_say_done(arguments, "imported", file, target.name, result.json);
 	json_object_put(result.json);
 	return CLI_OK;

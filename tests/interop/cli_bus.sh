@@ -116,6 +116,53 @@ succeeds "$lunkit" resize loop-1 --adopt
 called "Resize loop-1 0 0"
 fails 1 "would cut off its end" "$lunkit" resize one.raw 1G
 
+# ---- what is on an attached image is done by its LUN: jobs
+run "$lunkit" check one.raw
+expect_status 3
+expect_out "2 leaked clusters"
+expect_out "the first: cluster 7"
+called "Check loop-1 0"
+run "$lunkit" check loop-1 --repair all --json
+expect_status 3
+expect_json '.leaks == 2'
+called "Check loop-1 3"
+fails 1 "flatten is under way" "$lunkit" check vhost-1
+expect_err "  try: wait"
+succeeds "$lunkit" map one.raw
+expect_out "512  data"
+called "Map 0 0"
+succeeds "$lunkit" map one.raw --json
+expect_json '.[0].length == 512'
+succeeds "$lunkit" snapshot list one.raw
+expect_out "2026-01-02T03:04:05Z"
+succeeds "$lunkit" snapshot create one.raw 'a name'
+called "SnapshotCreate a name"
+succeeds "$lunkit" snapshot revert one.raw n --json
+called "SnapshotRevert n"
+expect_json '.snapshot == "n" and .size == 10737418240'
+fails 1 'there is no snapshot "gone"' "$lunkit" snapshot delete one.raw gone
+expect_err "  try: look at the list"
+succeeds "$lunkit" export 'one.raw;snapshot=s' out.qcow2 --compress --rate 1M --option cluster-size=4K
+called "Export $scratch/out.qcow2 snapshot=s format=qcow2 options=cluster-size=4K rate=1048576 stream=no compress=yes"
+expect "what the LUN wrote" test "$(<out.qcow2)" = disk
+fails 1 "exists" "$lunkit" export one.raw out.qcow2
+fails 1 "no space left" "$lunkit" export one.raw fail.raw
+expect "nothing is left" test ! -e fail.raw -a ! -e fail.raw.partial
+expect "standard output" test "$("$lunkit" export one.raw - | cat)" = disk
+called "Export  snapshot= format=raw options= rate=0 stream=yes compress=no"
+fails 1 "spoil every overlay" "$lunkit" clone one.raw clone.qcow2
+succeeds "$lunkit" clone --full one.raw clone.raw
+"$lunkit" flatten one.raw --rate 2M 2>err.log &
+pid=$!
+wait_for grep -q "Flatten 2097152" calls
+kill -TERM $pid
+last='lunkit flatten, interrupted'
+wait $pid
+status=$? out='' err=$(<err.log)
+expect_status 1
+expect_err interrupted
+called "Cancel flatten"
+
 # ---- restore, doctor
 run "$lunkit" restore
 expect_status 1

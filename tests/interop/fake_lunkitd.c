@@ -53,6 +53,7 @@ static int print_options(sd_bus_message *call)
 	const char *key, *contents, *text;
 	int r = sd_bus_message_enter_container(call, 'a', "{sv}"), number;
 	uint32_t u;
+	uint64_t t;
 	while (r >= 0 && (r = sd_bus_message_enter_container(call, 'e', "sv")) > 0) {
 		char type;
 		if (sd_bus_message_read(call, "s", &key) < 0 || sd_bus_message_peek_type(call, &type, &contents) < 0)
@@ -63,6 +64,8 @@ static int print_options(sd_bus_message *call)
 			printf(" %s=%s", key, number ? "yes" : "no");
 		else if (contents[0] == 'u' && sd_bus_message_read(call, "v", "u", &u) >= 0)
 			printf(" %s=%u", key, u);
+		else if (contents[0] == 't' && sd_bus_message_read(call, "v", "t", &t) >= 0)
+			printf(" %s=%llu", key, (unsigned long long)t);
 		r = sd_bus_message_exit_container(call);
 	}
 	printf("\n");
@@ -212,6 +215,129 @@ static int on_resize(sd_bus_message *call, void *user, sd_bus_error *error)
 	return sd_bus_reply_method_return(call, "t", size ? size : UINT64_C(11) << 30);
 }
 
+/* ---- jobs: each is running when it is looked at first, and at its end then; flatten runs until it is cancelled ---- */
+
+static struct fake_job {
+	const char *kind, *result, *error;
+	unsigned looks;
+	bool cancelled;
+} jobs[32];
+static unsigned job_count;
+
+static int start_job(sd_bus_message *call, const char *kind, const char *result, const char *error)
+{
+	char path[64];
+	fflush(stdout);
+	jobs[job_count % 32] = (struct fake_job){ .kind = kind, .result = result, .error = error };
+	snprintf(path, sizeof(path), BUS_JOB_PREFIX "/%u", job_count++ % 32);
+	return sd_bus_reply_method_return(call, "o", path);
+}
+
+static int append_job(sd_bus_message *reply, struct fake_job *job)
+{
+	bool endless = strcmp(job->kind, "flatten") == 0;
+	const char *state = job->cancelled ? "cancelled" : endless || job->looks++ == 0 ? "running" : job->error ? "failed" : "done";
+	return sd_bus_message_append(reply, "a{sv}", 6, "Kind", "s", job->kind, "State", "s", state, "Done", "t", UINT64_C(50), "Total", "t",
+				     UINT64_C(100), "Error", "s", job->error ? job->error : "", "Result", "s", job->result);
+}
+
+static int on_cancel(sd_bus_message *call, void *user, sd_bus_error *error)
+{
+	struct fake_job *job = user;
+	(void)error;
+	job->cancelled = true;
+	printf("Cancel %s\n", job->kind);
+	fflush(stdout);
+	return sd_bus_reply_method_return(call, NULL);
+}
+
+static int on_check(sd_bus_message *call, void *user, sd_bus_error *error)
+{
+	const struct fake *lun = user;
+	uint32_t flags;
+	if (sd_bus_message_read(call, "u", &flags) < 0)
+		return -EBADMSG;
+	printf("Check %s %u\n", lun->name, flags);
+	if (strcmp(lun->state, "held") == 0)
+		return sd_bus_error_setf(error, BUS_ERROR_PREFIX "InUse", "LUN '%s' is busy: flatten is under way\nwait", lun->name);
+	return start_job(call, "check", "{\"corruptions\":0,\"leaks\":2,\"first\":\"cluster 7\"}", NULL);
+}
+
+static int write_list(sd_bus_message *call, int fd, const char *kind, const char *text)
+{
+	if (write(fd, text, strlen(text)) < 0)
+		return -errno;
+	return start_job(call, kind, "", NULL);
+}
+
+static int on_map(sd_bus_message *call, void *user, sd_bus_error *error)
+{
+	uint64_t offset, length;
+	int fd;
+	(void)user;
+	(void)error;
+	if (sd_bus_message_read(call, "htt", &fd, &offset, &length) < 0)
+		return -EBADMSG;
+	printf("Map %llu %llu\n", (unsigned long long)offset, (unsigned long long)length);
+	return write_list(call, fd, "map", "[{\"offset\":0,\"length\":512,\"data\":true,\"zero\":false}]\n");
+}
+
+static int on_snapshots(sd_bus_message *call, void *user, sd_bus_error *error)
+{
+	int fd;
+	(void)user;
+	(void)error;
+	if (sd_bus_message_read(call, "h", &fd) < 0)
+		return -EBADMSG;
+	printf("Snapshots\n");
+	return write_list(call, fd, "snapshots", "[{\"name\":\"one\",\"size\":1048576,\"time\":\"2026-01-02T03:04:05Z\"}]\n");
+}
+
+static int on_snapshot(sd_bus_message *call, void *user, sd_bus_error *error)
+{
+	const char *name;
+	(void)user;
+	(void)error;
+	if (sd_bus_message_read(call, "s", &name) < 0)
+		return -EBADMSG;
+	printf("%s %s\n", sd_bus_message_get_member(call), name);
+	return start_job(call, "snapshot", "",
+			 strcmp(name, "gone") == 0 ? BUS_ERROR_PREFIX "NotFound\nthere is no snapshot \"gone\"\nlook at the list" : NULL);
+}
+
+static int on_flatten(sd_bus_message *call, void *user, sd_bus_error *error)
+{
+	uint64_t rate;
+	(void)user;
+	(void)error;
+	if (sd_bus_message_read(call, "t", &rate) < 0)
+		return -EBADMSG;
+	printf("Flatten %llu\n", (unsigned long long)rate);
+	return start_job(call, "flatten", "", NULL);
+}
+
+static int on_export(sd_bus_message *call, void *user, sd_bus_error *error)
+{
+	const char *target;
+	int fd;
+	(void)user;
+	(void)error;
+	if (sd_bus_message_read(call, "hs", &fd, &target) < 0 || write(fd, "disk\n", 5) != 5)
+		return -EBADMSG;
+	printf("Export %s", target);
+	if (print_options(call) < 0)
+		return -EBADMSG;
+	bool fails = strstr(target, "fail");
+	return start_job(call, "export", "{\"bytes-read\":5,\"bytes-written\":5}",
+			 fails ? BUS_ERROR_PREFIX "NoSpace\nno space left" : NULL);
+}
+
+static const sd_bus_vtable job_methods[] = {
+	SD_BUS_VTABLE_START(0),
+	SD_BUS_METHOD("Cancel", "", "", on_cancel, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_VTABLE_END,
+};
+
 static const sd_bus_vtable manager[] = {
 	SD_BUS_VTABLE_START(0),
 	SD_BUS_METHOD("Attach", "sa{sv}", "o", on_attach, SD_BUS_VTABLE_UNPRIVILEGED),
@@ -228,6 +354,14 @@ static const sd_bus_vtable lun_methods[] = {
 	SD_BUS_METHOD("Info", "", "s", on_info, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("Statistics", "", "s", on_statistics, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("Resize", "tu", "t", on_resize, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Check", "u", "o", on_check, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Map", "htt", "o", on_map, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Snapshots", "h", "o", on_snapshots, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("SnapshotCreate", "s", "o", on_snapshot, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("SnapshotDelete", "s", "o", on_snapshot, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("SnapshotRevert", "s", "o", on_snapshot, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Flatten", "t", "o", on_flatten, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Export", "hsa{sv}", "o", on_export, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_VTABLE_END,
 };
 
@@ -237,6 +371,20 @@ static int on_message(sd_bus_message *message, void *user, sd_bus_error *error)
 	(void)user;
 	if (!sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Properties", "GetAll"))
 		return 0;
+	for (unsigned i = 0; i < 32 && jobs[i].kind; i++) {
+		char path[64];
+		sd_bus_message *reply = NULL;
+		snprintf(path, sizeof(path), BUS_JOB_PREFIX "/%u", i);
+		if (strcmp(path, sd_bus_message_get_path(message)) != 0)
+			continue;
+		int r = sd_bus_message_new_method_return(message, &reply);
+		if (r >= 0)
+			r = append_job(reply, &jobs[i]);
+		if (r >= 0)
+			r = sd_bus_message_send(reply);
+		sd_bus_message_unref(reply);
+		return r < 0 ? -EIO : 1;
+	}
 	for (size_t i = 0; i < sizeof(luns) / sizeof(luns[0]); i++) {
 		char *path;
 		lun_path(&luns[i], &path);
@@ -261,6 +409,11 @@ int main(void)
 		lun_path(&luns[i], &path);
 		r = sd_bus_add_object_vtable(bus, NULL, path, BUS_LUN_INTERFACE, lun_methods, &luns[i]);
 		free(path);
+	}
+	for (unsigned i = 0; r >= 0 && i < 32; i++) {
+		char path[64];
+		snprintf(path, sizeof(path), BUS_JOB_PREFIX "/%u", i);
+		r = sd_bus_add_object_vtable(bus, NULL, path, BUS_JOB_INTERFACE, job_methods, &jobs[i]);
 	}
 	if (r >= 0)
 		r = sd_bus_request_name(bus, BUS_NAME, 0);

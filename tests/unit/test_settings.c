@@ -39,7 +39,7 @@ static void test_all(void **state)
 	unsetenv("LUNKIT_STATE_DIR");
 	assert_int_equal(load("# comment\nhandlers = /usr/lib/h\nworker-user = nobody\nallow = /srv/images/\nallow=/data\nbacking = "
 			      "/srv/templates\ncache = writeback\n"
-			      "command-timeout = 60\nlog = debug\n",
+			      "command-timeout = 60\nmax-size = 2T\nlog = debug\n",
 			      &settings, &err),
 			 0);
 	assert_string_equal(settings.handlers, "/usr/lib/h");
@@ -80,7 +80,7 @@ static void test_bad(void **state)
 	static const char *const bad[] = {
 		"handlers = relative\n", "allow = relative\n", "cache = fast\n",   "command-timeout = 0\n",
 		"command-timeout = x\n", "log = loud\n",       "unknown = 1\n",	   "[section]\nlog = info\n",
-		"worker-user = root\n",	 "worker-user = \n",   "no equals sign\n", "command-timeout = 999999\n",
+		"worker-user = root\n", "max-size = much\n", "max-size = 99999999999999999999\n",	 "worker-user = \n",   "no equals sign\n", "command-timeout = 999999\n",
 	};
 	struct settings settings = { .command_timeout = 7 };
 	struct lunkit_error err;
