@@ -175,6 +175,13 @@ static unsigned cut(struct run *run, struct slot *slot)
 	return pieces;
 }
 
+static bool may_compress(const struct run *run, const struct lunkit_request *request)
+{
+	const struct lunkit_limits *limits = image_limits(run->image);
+	uint64_t unit = limits->compress_unit, end = request->offset + request->length;
+	return unit && is_aligned(request->offset, unit) && (is_aligned(end, unit) || end == limits->size);
+}
+
 static void start(struct run *run, struct slot *slot)
 {
 	struct lunkit_request *request = &slot->request->request;
@@ -202,6 +209,8 @@ static void start(struct run *run, struct slot *slot)
 		request->flags = slot->fua ? LUNKIT_REQUEST_FUA : 0;
 		if (slot->op == LUNKIT_WRITE_ZEROES && below(run, 2))
 			request->flags |= LUNKIT_REQUEST_MAY_DISCARD;
+		if (slot->op == LUNKIT_WRITE && may_compress(run, request) && below(run, 2))
+			request->flags |= LUNKIT_REQUEST_COMPRESS;
 	}
 	if (slot->op == LUNKIT_WRITE || slot->op == LUNKIT_WRITE_ZEROES || slot->op == LUNKIT_DISCARD)
 		slot->model_op = model_begin(run->model,
