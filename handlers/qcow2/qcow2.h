@@ -532,6 +532,7 @@ struct qcow2 {
 	bool l1_held;		      /* L1 is about to move: nobody may change it */
 	bool snapshotting; /* a snapshot shares the active tables, and is not counted yet: nothing is freed */
 	bool has_job;	   /* one that changes tables runs */
+	bool stays_dirty;  /* the dirty bit is left for whoever opens the image next */
 	bool is_snapshot;  /* opened as a snapshot: only its tables are looked at */
 	struct hold hold;
 	int broken;		      /* the error of a failed sync: no flush may succeed any more */

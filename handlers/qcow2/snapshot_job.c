@@ -251,6 +251,10 @@ int snapshot_mark(struct snapshot_job *job, bool dirty)
 	struct qcow2 *q = job->q;
 	if (q->header.version < 3)
 		return 0;
+	if (!dirty && q->stays_dirty) {
+		job->marked = false;
+		return 0;
+	}
 	uint64_t bits = get_be64(q->header_slice->data + HEADER_INCOMPATIBLE);
 	int r = header_set_be64(q, HEADER_INCOMPATIBLE, dirty ? bits | INCOMPATIBLE_DIRTY : bits & ~(uint64_t)INCOMPATIBLE_DIRTY);
 	if (r == 0)
@@ -328,6 +332,9 @@ void snapshot_end(struct snapshot_job *job)
 	}
 	if (result < 0)
 		snapshot_say(job, result, "cannot %s \"%s\": %s", op_name(job->op), job->name, strerror(-result));
+	/* It could not take back what it had begun: whoever opens the image next does. */
+	q->stays_dirty |= job->marked;
+	lunkit_log(LUNKIT_LOG_DEBUG, "%s: %s \"%s\": %d", q->name, op_name(job->op), job->name, result);
 	if (job->op == LUNKIT_SNAPSHOT_CREATE)
 		free(job->snapshot.raw);
 	free(job->new_list);

@@ -23,6 +23,7 @@ static void released(struct snapshot_job *job)
 
 static void durable(struct snapshot_job *job)
 {
+	job->failed = NULL; /* nothing is freed twice */
 	snapshot_walk(job, WALK_RELEASE, job->old_l1, job->old_l1_entries, released);
 }
 

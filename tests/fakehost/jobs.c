@@ -108,6 +108,9 @@ static void ended(struct jobs *jobs)
 	jobs->running = 0;
 	jobs->ended = false;
 	jobs->done++;
+	jobs->failed += failed;
+	if (failed && jobs->job.err.code && jobs->job.err.code != EOVERFLOW)
+		jobs->error = -jobs->job.err.code;
 	if (failed && !jobs->errors_expected && jobs->job.err.code != EOVERFLOW) {
 		wrong(jobs, "a job failed", jobs->job.err.message);
 		return;
@@ -143,14 +146,21 @@ static int choose(struct jobs *jobs)
 	return -1;
 }
 
-/* Smaller, and as large as before: in between nothing else is asked for. */
-static void shrink(struct jobs *jobs)
+void jobs_smaller(struct jobs *jobs)
 {
-	uint64_t size = jobs->model->sectors * MODEL_SECTOR;
+	jobs->began = fakehost_moment(jobs->fake);
 	uint64_t sector = 1 + fakehost_below(&jobs->random, jobs->model->sectors - 1);
 	jobs->op = model_begin(jobs->model, MODEL_ZERO, sector, jobs->model->sectors - sector, jobs->began);
+	jobs->running = JOBS_SHRINK;
+	jobs->ended = false;
+	jobs->job = (struct image_job){ .done = job_done };
 	image_resize(jobs->image, &jobs->job, sector * MODEL_SECTOR, LUNKIT_RESIZE_SHRINK);
 	wait_for_it(jobs);
+}
+
+void jobs_as_before(struct jobs *jobs)
+{
+	uint64_t size = jobs->model->sectors * MODEL_SECTOR;
 	bool failed = jobs->result < 0;
 	if (image_limits(jobs->image)->size != size) {
 		jobs->ended = false;
@@ -160,6 +170,7 @@ static void shrink(struct jobs *jobs)
 	}
 	if (failed && jobs->result >= 0)
 		jobs->result = -1;
+	ended(jobs);
 }
 
 static void start(struct jobs *jobs, unsigned kind)
@@ -192,7 +203,9 @@ static void start(struct jobs *jobs, unsigned kind)
 	} else if (kind == JOBS_FLATTEN) {
 		image_flatten(jobs->image, &jobs->job);
 	} else {
-		shrink(jobs);
+		/* Smaller, and as large as before: in between nothing else is asked for. */
+		jobs_smaller(jobs);
+		jobs_as_before(jobs);
 	}
 }
 

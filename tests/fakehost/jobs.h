@@ -36,7 +36,8 @@ struct jobs {
 	bool ended, errors_expected;
 	int result;
 	uint32_t op; /* of the model */
-	unsigned which, snapshot_count, snapshots_there, done;
+	unsigned which, snapshot_count, snapshots_there, done, failed;
+	int error; /* the last that one failed with, other than too narrow refcounts */
 	struct jobs_snapshot snapshots[JOBS_SNAPSHOTS_MAX];
 	bool wrong;
 	char text[700];
@@ -47,6 +48,9 @@ bool jobs_init(struct jobs *jobs, struct fakehost *fake, struct image *image, co
 	       const struct image_params *params, struct model *model, unsigned kinds, uint64_t seed);
 /* From time to time: ends what has ended, may start another. */
 void jobs_tick(void *jobs);
+/* The disk smaller, and as it was before; its end is zeros then. */
+void jobs_smaller(struct jobs *jobs);
+void jobs_as_before(struct jobs *jobs);
 /* Until none runs. */
 void jobs_finish(struct jobs *jobs);
 void jobs_free(struct jobs *jobs);
