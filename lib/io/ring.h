@@ -12,14 +12,15 @@
 /* struct loop_op.kind: how its completion is delivered. IDLE: the loop doesn't know the operation. */
 enum op_kind { OP_IDLE, OP_ONCE, OP_POLL, OP_POLL_STOPPING, OP_TIMER, OP_TIMER_STOPPING };
 
-#define WORK_THREADS_MAX 2
+#define WORK_THREADS_MIN 2
+#define WORK_THREADS_MAX 8
 
 /* Helper threads. The lists and counters below the lock are shared with them and are touched under it only. */
 struct work_pool {
 	int event_fd; /* a helper announces finished work here */
 	struct loop_op event;
 	bool listening;
-	unsigned threads;
+	unsigned threads, most;
 	pthread_t thread[WORK_THREADS_MAX];
 
 	pthread_mutex_t lock;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Blocking work on helper threads. Most workers never need one, so the first is started with the first work, a second when work waits
- * and none is idle. They end with the loop.
+ * Blocking work on helper threads. Most workers never need one, so the first is started with the first work, others when work waits
+ * and none is idle: as many as there are processors, since what takes long is compression. They end with the loop.
  *
  *     owner: loop_offload() ─► queue ─► helper: function() ─► finished ─► eventfd, polled by the ring ─► owner: done()
  *
@@ -10,18 +10,28 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/checked.h"
 #include "base/log.h"
 #include "io/ring.h"
 
 #define STACK_SIZE (256u << 10)
 
+static unsigned count_processors(void)
+{
+	cpu_set_t set;
+	return sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
+}
+
 int work_pool_init(struct work_pool *pool)
 {
+	unsigned processors = count_processors();
+	pool->most = MIN(MAX(processors, (unsigned)WORK_THREADS_MIN), (unsigned)WORK_THREADS_MAX);
 	pool->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (pool->event_fd < 0)
 		return -errno;
@@ -82,7 +92,7 @@ static void *helper(void *argument)
 	return NULL;
 }
 
-/* Signals are for the owner: helpers take none. Without a second helper work waits; without a first the caller does it itself. */
+/* Signals are for the owner: helpers take none. Without another helper work waits; without a first the caller does it itself. */
 static void start_helper(struct work_pool *pool)
 {
 	sigset_t all, before;
@@ -135,7 +145,7 @@ void loop_offload(struct loop *loop, struct loop_work *work)
 		loop_poll_start(loop, &pool->event, pool->event_fd, POLLIN);
 	}
 	pthread_mutex_lock(&pool->lock);
-	if (pool->unfinished >= pool->threads && pool->threads < WORK_THREADS_MAX)
+	if (pool->unfinished >= pool->threads && pool->threads < pool->most)
 		start_helper(pool);
 	if (pool->threads == 0) {
 		pthread_mutex_unlock(&pool->lock);
