@@ -171,7 +171,7 @@ static int wait_for_end(struct bus *bus, const char *path, const struct offline_
 
 int bus_job(struct bus *bus, const char *path, const struct offline_job *job, struct task_result *ret, struct lunkit_error *err)
 {
-	sd_bus_message *call, *answer = NULL;
+	sd_bus_message *call = NULL, *answer = NULL;
 	const char *object;
 	int r = make_call(bus, path, job, &call, err);
 	if (r < 0)

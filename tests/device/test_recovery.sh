@@ -83,13 +83,13 @@ fio_result
 step 'what an initiator has set outlives lunkitd'
 cache_type=$(echo "/sys/class/block/${device##*/}/device/scsi_disk/"*/cache_type)
 echo 'write through' >"$cache_type"
-expect_match 'the caching page' '08 12 10' "$(sg_modes --page=8 "$device")"
+expect_match 'the caching page' '08 12 00' "$(sg_modes --page=8 "$device")"
 kill_lunkitd KILL
 start_lunkitd
 wait_for 10 'the LUN serves' lun_state_is "$name" serving
-expect_match 'the caching page' '08 12 10' "$(sg_modes --page=8 "$device")"
+expect_match 'the caching page' '08 12 00' "$(sg_modes --page=8 "$device")"
 echo 'write back' >"$cache_type"
-expect_match 'the caching page' '08 12 14' "$(sg_modes --page=8 "$device")"
+expect_match 'the caching page' '08 12 04' "$(sg_modes --page=8 "$device")"
 
 step 'one that keeps dying is held, and reported'
 other=$work/healthy
