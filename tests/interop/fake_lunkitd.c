@@ -237,8 +237,8 @@ static int append_job(sd_bus_message *reply, struct fake_job *job)
 {
 	bool endless = strcmp(job->kind, "flatten") == 0;
 	const char *state = job->cancelled ? "cancelled" : endless || job->looks++ == 0 ? "running" : job->error ? "failed" : "done";
-	return sd_bus_message_append(reply, "a{sv}", 6, "Kind", "s", job->kind, "State", "s", state, "Done", "t", UINT64_C(50), "Total", "t",
-				     UINT64_C(100), "Error", "s", job->error ? job->error : "", "Result", "s", job->result);
+	return sd_bus_message_append(reply, "a{sv}", 6, "Kind", "s", job->kind, "State", "s", state, "Done", "t", UINT64_C(50), "Total",
+				     "t", UINT64_C(100), "Error", "s", job->error ? job->error : "", "Result", "s", job->result);
 }
 
 static int on_cancel(sd_bus_message *call, void *user, sd_bus_error *error)

@@ -78,9 +78,20 @@ static void test_bad(void **state)
 {
 	(void)state;
 	static const char *const bad[] = {
-		"handlers = relative\n", "allow = relative\n", "cache = fast\n",   "command-timeout = 0\n",
-		"command-timeout = x\n", "log = loud\n",       "unknown = 1\n",	   "[section]\nlog = info\n",
-		"worker-user = root\n", "max-size = much\n", "max-size = 99999999999999999999\n",	 "worker-user = \n",   "no equals sign\n", "command-timeout = 999999\n",
+		"handlers = relative\n",
+		"allow = relative\n",
+		"cache = fast\n",
+		"command-timeout = 0\n",
+		"command-timeout = x\n",
+		"log = loud\n",
+		"unknown = 1\n",
+		"[section]\nlog = info\n",
+		"worker-user = root\n",
+		"max-size = much\n",
+		"max-size = 99999999999999999999\n",
+		"worker-user = \n",
+		"no equals sign\n",
+		"command-timeout = 999999\n",
 	};
 	struct settings settings = { .command_timeout = 7 };
 	struct lunkit_error err;
