@@ -21,7 +21,7 @@ struct image_copy_options {
 	bool target_is_zero; /* every byte of the target reads as zero: it was made for this */
 	bool compress;	     /* LUNKIT_REQUEST_COMPRESS. -EOPNOTSUPP: the target's limits have no compress_unit */
 	unsigned depth;	     /* buffers, 1 to 64 [16; fewer where they are large] */
-	size_t buffer_size;  /* bytes of each, 4 KiB to 8 MiB [256 KiB]; rounded up to whole units of the target */
+	size_t buffer_size;  /* bytes of each, 4 KiB to 8 MiB [512 KiB]; rounded up to whole units of the target */
 };
 
 struct image_copy_work;

@@ -23,7 +23,7 @@
 
 #define DEPTH_DEFAULT 16u
 #define DEPTH_MAX 64u
-#define BUFFER_DEFAULT ((size_t)256 << 10)
+#define BUFFER_DEFAULT ((size_t)512 << 10)
 #define BUFFER_MIN ((size_t)4096)
 #define BUFFER_MAX ((size_t)8 << 20)
 #define MEMORY_MAX ((size_t)32 << 20)

@@ -256,6 +256,50 @@ static void test_cancel(void **state)
 	}
 }
 
+/* What the shim lets through: whole units, or up to the image's end. */
+static void test_compressed_requests(void **state)
+{
+	struct fixture *fixture = *state;
+	static uint8_t data[512 * KIB];
+	struct slot slot;
+	static const struct {
+		uint64_t unit, offset, length;
+		int result;
+	} cases[] = {
+		{ 64 * KIB, 64 * KIB, 64 * KIB, 0 },	     { 64 * KIB, 64 * KIB, 192 * KIB, 0 },
+		{ 64 * KIB, 960 * KIB, 64 * KIB + 512, 0 },  { 64 * KIB, 1024 * KIB, 512, 0 },
+		{ 64 * KIB, 512, 64 * KIB, -EINVAL },	     { 64 * KIB, 64 * KIB, 64 * KIB - 512, -EINVAL },
+		{ 64 * KIB, 1024 * KIB, 64 * KIB, -ERANGE }, { 0, 64 * KIB, 64 * KIB, -EINVAL },
+	};
+	memset(data, 0x55, sizeof(data));
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		side_make(&target_side, 1024 * KIB + 512, 0);
+		target_side.limits.compress_unit = cases[i].unit;
+		target_side.limits.max_transfer = 96 * KIB; /* pieces that are no whole units are written plain */
+		target_side.at_once = true;
+		side_open_image(fixture, &target_side);
+		slot_init(target_side.image, &slot);
+		assert_int_equal(do_request(fixture, &slot, LUNKIT_WRITE, LUNKIT_REQUEST_COMPRESS, cases[i].offset, data, cases[i].length),
+				 cases[i].result);
+		if (cases[i].result == 0)
+			assert_memory_equal(target_side.data + cases[i].offset, data, cases[i].length);
+		assert_int_equal(target_side.compressed > 0, cases[i].result == 0 && cases[i].length <= 96 * KIB);
+		assert_int_equal(do_request(fixture, &slot, LUNKIT_READ, LUNKIT_REQUEST_COMPRESS, 0, data, 64 * KIB), -EINVAL);
+		slot_free(&slot);
+		image_close(target_side.image);
+	}
+	static const uint64_t impossible[] = { 1, 256, 3 * 4096, (uint64_t)1 << 40 };
+	for (unsigned i = 0; i < ARRAY_SIZE(impossible); i++) {
+		const struct lunkit_handler *handler;
+		const struct image_params params = { .name = "target" };
+		struct lunkit_error err;
+		target_side.limits.compress_unit = impossible[i];
+		assert_int_equal(handler_adopt(&side_handler, &handler, &err), 0);
+		assert_int_equal(image_open(&fixture->host, handler, &params, &target_side.image, &err), -EINVAL);
+		assert_non_null(strstr(err.message, "compression"));
+	}
+}
+
 static uint64_t now_ms(void)
 {
 	struct timespec now;
@@ -312,6 +356,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_refused, fixture_setup, side_teardown),
 		cmocka_unit_test_setup_teardown(test_faults, fixture_setup, side_teardown),
 		cmocka_unit_test_setup_teardown(test_cancel, fixture_setup, side_teardown),
+		cmocka_unit_test_setup_teardown(test_compressed_requests, fixture_setup, side_teardown),
 		cmocka_unit_test_setup_teardown(test_rate, fixture_setup, side_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
