@@ -142,6 +142,7 @@ static int on_client_gone(sd_bus_track *track, void *userdata)
 {
 	struct job *job = userdata;
 	(void)track;
+	job->watch = sd_bus_track_unref(job->watch); /* one that is kept without a name in it calls again and again */
 	log_info("%s: who asked for the %s is gone: it is cancelled", job->lun_name, job->kind);
 	job_cancel(job);
 	return 0;

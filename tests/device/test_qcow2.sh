@@ -21,7 +21,7 @@ for type in ext4 xfs; do
     attach "$image"
     "mkfs.$type" -q "$device"
     mount "$device" "$work/mnt"
-    fio --name=verify --directory="$work/mnt" --size=64M --rw=randwrite --bs=4k --ioengine=libaio --iodepth=16 --direct=1 --verify=crc32c \
+    fio --name=verify --directory="$work/mnt" --size=24M --rw=randwrite --bs=8k --ioengine=libaio --iodepth=16 --direct=1 --verify=crc32c \
         --output-format=terse >/dev/null || fail 'fio found other data than it wrote'
     echo old >"$work/mnt/state"
     sync -f "$work/mnt"
@@ -29,10 +29,10 @@ for type in ext4 xfs; do
 
     step "$type: a snapshot while it is mounted, then other data"
     lunkit snapshot create "$image" before
-    expect_error exist -- lunkit snapshot create "$image" before
+    expect_error already -- lunkit snapshot create "$image" before
     expect_match 'the list' before "$(lunkit snapshot list "$image")"
     echo new >"$work/mnt/state"
-    fio --name=verify --directory="$work/mnt" --size=64M --rw=randwrite --bs=16k --ioengine=libaio --iodepth=16 --direct=1 --verify=crc32c \
+    fio --name=verify --directory="$work/mnt" --size=24M --rw=randwrite --bs=16k --ioengine=libaio --iodepth=16 --direct=1 --verify=crc32c \
         --randseed=7 --output-format=terse >/dev/null || fail 'fio found other data than it wrote'
     sync -f "$work/mnt"
     [[ $(sums) != "$old" ]] || fail 'nothing was written'
@@ -141,7 +141,7 @@ attach "$work/over.qcow2"
 name=$(lun_property "$work/over.qcow2" name)
 mount -o nouuid "$device" "$work/mnt"
 expect_equal 'checksum of all files' "$old" "$(sums)"
-fio --name=flatten --directory="$work/mnt" --size=32M --rw=randrw --bs=4k --ioengine=libaio --iodepth=8 --direct=1 --verify=crc32c --loops=4 \
+fio --name=flatten --directory="$work/mnt" --size=16M --rw=randrw --bs=8k --ioengine=libaio --iodepth=8 --direct=1 --verify=crc32c --loops=2 \
     --output-format=terse >/dev/null &
 fio=$!
 lunkit flatten "$work/over.qcow2"
