@@ -22,6 +22,8 @@
 #define END_BLOCK ((uint64_t)4096)
 /* Slices looked through for one allocation, when there are fresh clusters instead. */
 #define SEARCH_MAX 2
+/* Free pieces of a device that are tried for a table. */
+#define TRIED_MAX 256
 
 void alloc_init(struct qcow2 *q)
 {
@@ -245,14 +247,18 @@ void alloc_give_back(struct qcow2 *q, struct run *run, unsigned keep)
 
 /*
  * A refblock for the cluster, at the file's end: everything there is fresh. One that counts the end itself comes first. On a device the cluster
- * has been found through its refblock.
+ * has been found through its refblock, but while the refcount table grows.
  */
 static int make_block(struct qcow2 *q, uint64_t cluster, struct waiter *waiter)
 {
-	uint64_t place = q->alloc.high_water;
+	uint64_t place = q->is_block ? q->growth.place : q->alloc.high_water;
 	struct slice *slice;
 	unsigned index;
-	int r = alloc_extend(q, (place + 1) << q->cluster_bits, waiter);
+	int r = 0;
+	if (q->is_block)
+		r = q->growth.active && place < q->alloc.high_water ? 0 : -ENOSPC;
+	else
+		r = alloc_extend(q, (place + 1) << q->cluster_bits, waiter);
 	if (r < 0)
 		return r;
 	if (place >> q->refblock_bits != cluster >> q->refblock_bits) {
@@ -264,10 +270,14 @@ static int make_block(struct qcow2 *q, uint64_t cluster, struct waiter *waiter)
 	}
 	if (q->growth.active && cluster >> q->refblock_bits >= q->reftable.entries)
 		return -ENOSPC;
-	r = refblock_make(q, cluster, place, true, waiter);
-	if (r == 0)
+	r = refblock_make(q, cluster, place, !q->is_block, waiter);
+	if (r < 0)
+		return r;
+	if (q->is_block)
+		q->growth.place++;
+	else
 		alloc_raise(q, 1);
-	return r;
+	return 0;
 }
 
 int alloc_count(struct qcow2 *q, uint64_t *next, uint64_t end, struct waiter *waiter)
@@ -293,22 +303,47 @@ int alloc_count(struct qcow2 *q, uint64_t *next, uint64_t end, struct waiter *wa
 	return 0;
 }
 
+/*
+ * On a device the pieces that are free are tried from its beginning on; those that are too short are kept aside meanwhile, so that the search goes on behind them. Two that
+ * touch count as one.
+ */
+static int reserve_on_device(struct qcow2 *q, uint64_t clusters, struct waiter *waiter, uint64_t *ret_place)
+{
+	struct run tried[TRIED_MAX];
+	unsigned count = 0;
+	uint64_t start = 0, end = 0;
+	int r = 0;
+	while (end - start < clusters && count < TRIED_MAX) {
+		struct run *run = &tried[count];
+		r = alloc_run(q, (unsigned)MIN(clusters, (uint64_t)UINT32_MAX), waiter, run);
+		if (r < 0)
+			break;
+		count++;
+		uint64_t at = run->offset >> q->cluster_bits;
+		if (at != end)
+			start = at;
+		end = at + run->clusters;
+	}
+	bool good = r == 0 && end - start >= clusters;
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t at = tried[i].offset >> q->cluster_bits, own = at + tried[i].clusters;
+		if (!good || own <= start)
+			alloc_give_back(q, &tried[i], 0);
+		else if (own > start + clusters)
+			alloc_give_back(q, &tried[i], (unsigned)(start + clusters - at));
+	}
+	if (good)
+		*ret_place = start;
+	return good ? 0 : r < 0 ? r : -ENOSPC;
+}
+
 int alloc_reserve(struct qcow2 *q, uint64_t clusters, struct waiter *waiter, uint64_t *ret_place)
 {
 	if (q->growth.active)
 		return reftable_growth_wait(q, waiter);
 	q->alloc.reserved_end = 0;
-	if (q->is_block) {
-		struct run run;
-		int r = alloc_run(q, (unsigned)clusters, waiter, &run);
-		if (r == 0 && run.clusters < clusters) {
-			alloc_give_back(q, &run, 0);
-			r = -ENOSPC;
-		}
-		if (r == 0)
-			*ret_place = run.offset >> q->cluster_bits;
-		return r;
-	}
+	if (q->is_block)
+		return reserve_on_device(q, clusters, waiter, ret_place);
 	int r = alloc_extend(q, (q->alloc.high_water + clusters) << q->cluster_bits, waiter);
 	if (r < 0)
 		return r;

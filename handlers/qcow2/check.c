@@ -6,7 +6,9 @@
  *     compare COPIED bits with the refcounts, correct them ─► the dirty and corrupt bits go when nothing is left
  *
  * Counted too high: a leak, harmless. Too low: corruption, the cluster may be given to somebody else. Refcounts are corrected and durable before COPIED bits
- * are. Left out on purpose: making refblocks anew where they are missing; then the image can only be read, and `qemu-img check -r all` can do that.
+ * are. A missing refblock is made anew at a free cluster that it counts itself, or at the file's end, and the refcount table leads to it when it is durable.
+ * Left out on purpose: a larger refcount table, and a refblock whose clusters are all in use; then the image can only be read, and `qemu-img check -r all`
+ * can do that.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -86,6 +88,62 @@ static int compare_block(struct check *check, uint64_t block, uint64_t offset)
 	return r == 0 && changed ? write_back(check, offset) : r;
 }
 
+/* ---- refblocks that are missing ---- */
+
+/* A free cluster among those that the block counts; a device has none behind its end. 0: there is none. */
+static uint64_t place_for_block(const struct check *check, uint64_t block)
+{
+	const struct qcow2 *q = check->q;
+	uint64_t first = block << q->refblock_bits, end = first + ((uint64_t)1 << q->refblock_bits);
+	for (uint64_t cluster = MAX(first, 1u); cluster < MIN(end, check->clusters); cluster++)
+		if (!check->counts[cluster])
+			return cluster;
+	return !q->is_block && check->clusters >= first && check->clusters < end ? check->clusters : 0;
+}
+
+static int rebuild_block(struct check *check, uint64_t block, uint64_t place)
+{
+	struct qcow2 *q = check->q;
+	uint64_t first = block << q->refblock_bits, end = MIN(first + ((uint64_t)1 << q->refblock_bits), check->clusters);
+	uint64_t offset = place << q->cluster_bits;
+	memset(check->buffer, 0, q->cluster_size);
+	for (uint64_t cluster = first; cluster < end; cluster++)
+		refcount_write(q, check->buffer, cluster - first, check->counts[cluster]);
+	refcount_write(q, check->buffer, place - first, 1);
+	int r = write_back(check, offset);
+	if (r == 0)
+		r = lunkit_file_sync(q->host, q->fd);
+	if (r < 0)
+		return r;
+	if (place < check->clusters)
+		check->counts[place] = 1;
+	/* The table is in memory as a whole, and nothing of it is dirty: its slice is changed there and written. */
+	struct slice *slice = q->reftable.slices[block >> q->reftable.shift];
+	put_be64(slice->data + (block & ((1u << q->reftable.shift) - 1)) * 8, offset);
+	return lunkit_file_write(q->host, q->fd, slice->data, q->slice_size, slice->offset);
+}
+
+/* The clusters of a block that is not there: made anew where that is allowed and possible, else each that is used is a corruption. */
+static int missing_block(struct check *check, uint64_t block)
+{
+	struct qcow2 *q = check->q;
+	uint64_t first = block << q->refblock_bits, end = MIN(first + ((uint64_t)1 << q->refblock_bits), check->clusters), most = 0;
+	uint64_t used = 0;
+	for (uint64_t cluster = first; cluster < end; cluster++) {
+		used += check->counts[cluster] != 0;
+		most = MAX(most, (uint64_t)check->counts[cluster]);
+	}
+	if (!used)
+		return 0;
+	bool fits = q->refcount_order >= 5 || most < (uint64_t)1 << (1u << q->refcount_order);
+	uint64_t place = repairs(check, false) && block < q->reftable.entries && fits && most < UINT16_MAX ? place_for_block(check, block) : 0;
+	for (uint64_t cluster = first; cluster < end; cluster++)
+		if (check->counts[cluster])
+			found(check, place ? &check->report->corruptions_fixed : &check->report->corruptions,
+			      "the cluster at %#llx is used, and there is no refcount for it", (unsigned long long)cluster << q->cluster_bits);
+	return place ? rebuild_block(check, block, place) : 0;
+}
+
 static int compare_all(struct check *check)
 {
 	struct qcow2 *q = check->q;
@@ -97,11 +155,7 @@ static int compare_all(struct check *check)
 			r = compare_block(check, block, offset);
 			continue;
 		}
-		uint64_t first = block << q->refblock_bits, end = MIN(first + ((uint64_t)1 << q->refblock_bits), check->clusters);
-		for (uint64_t cluster = first; cluster < end; cluster++)
-			if (check->counts[cluster])
-				found(check, &check->report->corruptions, "the cluster at %#llx is used, and there is no refcount for it",
-				      (unsigned long long)cluster << q->cluster_bits);
+		r = missing_block(check, block);
 	}
 	return r;
 }

@@ -268,6 +268,7 @@ struct reftable_growth {
 	bool active;
 	bool stalled;	    /* it has failed; the next one who allocates goes on with it */
 	uint64_t next, end; /* clusters of the new table whose refcounts are to be set */
+	uint64_t place;	    /* a device: the next for a refblock */
 	uint64_t old_offset, old_length;
 	struct waiter waiter;
 	struct lunkit_io deferred;

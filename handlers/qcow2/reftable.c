@@ -8,8 +8,8 @@
  * slices; then the header points at it. On disk the old one stays valid until the header is written: entries made meanwhile go to
  * the new table only, and what they count is referred to only by maps that are written after the header (order.c).
  *
- * Left out on purpose: block devices, where a free place of that size would have to be searched; their table is as large as mkfs made it, and
- * one cluster of it counts 16 TiB at 64 KiB.
+ * On a device there is no end to go to: all that the old table reaches is in use then, and nothing behind it is. The new one lies right there, its refblocks follow
+ * it, and it is made as large as the device needs, once.
  */
 #include <stdlib.h>
 
@@ -55,7 +55,10 @@ static void resume(struct lunkit_io *io, int result)
 static int switch_tables(struct qcow2 *q, uint64_t entries)
 {
 	struct reftable_growth *growth = &q->growth;
-	uint64_t clusters = entries * 8 >> q->cluster_bits, offset = q->alloc.high_water << q->cluster_bits;
+	uint64_t clusters = entries * 8 >> q->cluster_bits, place = q->alloc.high_water;
+	if (q->is_block)
+		place = q->reftable.entries << q->refblock_bits;
+	uint64_t offset = place << q->cluster_bits;
 	struct table table;
 	int r = table_init(q, &table, ORDER_REFTABLE, offset, entries);
 	if (r < 0)
@@ -73,8 +76,9 @@ static int switch_tables(struct qcow2 *q, uint64_t entries)
 	}
 	*growth = (struct reftable_growth){
 		.active = true,
-		.next = q->alloc.high_water,
-		.end = q->alloc.high_water + clusters,
+		.next = place,
+		.end = place + clusters,
+		.place = place + clusters,
 		.old_offset = q->reftable.offset,
 		.old_length = q->reftable.entries * 8,
 		.waiter.wake = woken,
@@ -82,7 +86,8 @@ static int switch_tables(struct qcow2 *q, uint64_t entries)
 	waiters_init(&growth->waiters);
 	table_destroy(q, &q->reftable);
 	q->reftable = table;
-	alloc_raise(q, clusters);
+	if (!q->is_block)
+		alloc_raise(q, clusters);
 	return 0;
 }
 
@@ -98,21 +103,33 @@ int reftable_growth_wait(struct qcow2 *q, struct waiter *waiter)
 	return -EAGAIN;
 }
 
+/* As many entries as the device can need. -ENOSPC: there is no room for them, and so for nothing. */
+static int grown_for_device(const struct qcow2 *q, uint64_t *entries)
+{
+	uint64_t most = REFTABLE_BYTES_MAX / 8, place = q->reftable.entries << q->refblock_bits;
+	*entries = MAX(*entries, MIN((q->alloc.high_water >> q->refblock_bits) + 1, most));
+	uint64_t table = (align_up(*entries * 8, q->cluster_size)) >> q->cluster_bits, blocks = (table >> q->refblock_bits) + 2;
+	return q->alloc.high_water > place && q->alloc.high_water - place > table + blocks ? 0 : -ENOSPC;
+}
+
 int reftable_grow(struct qcow2 *q, uint64_t entries_needed, struct waiter *waiter)
 {
 	uint64_t most = REFTABLE_BYTES_MAX / 8, per_cluster = q->cluster_size / 8;
-	if (q->is_block || entries_needed > most) {
+	if (q->is_block && grown_for_device(q, &entries_needed) < 0)
+		return -ENOSPC;
+	if (entries_needed > most) {
 		lunkit_log(LUNKIT_LOG_WARNING, "%s: the refcount table is full: the image can't grow any more", q->name);
 		return -ENOSPC;
 	}
-	uint64_t entries = align_up(MIN(entries_needed + entries_needed / 2 + 2, most), per_cluster);
+	uint64_t entries = align_up(q->is_block ? entries_needed : MIN(entries_needed + entries_needed / 2 + 2, most), per_cluster);
 	uint64_t end = (q->alloc.high_water + entries / per_cluster + 2) << q->cluster_bits;
-	int r = alloc_extend(q, end, waiter);
+	int r = q->is_block ? 0 : alloc_extend(q, end, waiter);
 	if (r < 0)
 		return r;
 	r = switch_tables(q, entries);
 	if (r < 0)
 		return r;
+	lunkit_log(LUNKIT_LOG_DEBUG, "%s: the refcount table grows to %llu entries", q->name, (unsigned long long)entries);
 	waiters_add(&q->growth.waiters, waiter);
 	q->growth.deferred.done = resume;
 	lunkit_io_defer(q->host, &q->growth.deferred, 0);

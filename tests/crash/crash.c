@@ -284,8 +284,8 @@ static void run_one(const struct scenario *scenario, const struct scenario_files
 		    uint64_t seed)
 {
 	struct run run = { .scenario = scenario, .files = *files, .handler = handler, .seed = seed, .cut = UINT64_MAX };
-	const struct fakehost_config written = { .seed = seed, .record = true, .direct = scenario->direct };
-	const struct fakehost_config after = { .seed = seed + 1, .direct = scenario->direct };
+	const struct fakehost_config written = { .seed = seed, .record = true, .direct = scenario->direct, .block = scenario->device };
+	const struct fakehost_config after = { .seed = seed + 1, .direct = scenario->direct, .block = scenario->device };
 	run.fake = fakehost_new(&written);
 	run.after = fakehost_new(&after);
 	run.model = model_new(files->tags, scenario->size / MODEL_SECTOR);

@@ -24,6 +24,7 @@ struct fakehost_config {
 	uint64_t seed;
 	bool record;	    /* keep the log */
 	bool direct;	    /* LUNKIT_FILE_DIRECT is granted */
+	bool block;	    /* files are devices: what lies behind their end is -ENOSPC, and they keep their size */
 	unsigned alignment; /* of direct I/O: offsets, lengths, memory; 0: 512 */
 	uint64_t size_max;  /* of a file; 0: 256 MiB */
 };

@@ -42,7 +42,7 @@ struct fakehost_file *fakehost_add(struct fakehost *fake, const char *path, cons
 	if (!file || fake->file_count == FAKEHOST_FILES_MAX || strlen(path) >= sizeof(file->path))
 		fakehost_broken("no room for the file %s", path);
 	strcpy(file->path, path);
-	file->capacity = UINT64_MAX;
+	file->capacity = fake->config.block ? size : UINT64_MAX;
 	file->index = fake->file_count;
 	file->fd = memfd_create("fakehost", MFD_CLOEXEC);
 	file->data = mmap(NULL, size_max(fake), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file->fd, 0);
@@ -277,6 +277,8 @@ int fakehost_do_truncate(struct fakehost *fake, struct fakehost_file *file, uint
 	int r = inject(fake, file, FAKEHOST_TRUNCATE, &is_short);
 	if (r < 0)
 		return r;
+	if (fake->config.block)
+		fakehost_broken("the device %s is truncated", file->path);
 	if (size > size_max(fake))
 		return -EFBIG;
 	resize(file, size);

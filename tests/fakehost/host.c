@@ -216,6 +216,8 @@ int lunkit_file_look(struct lunkit_host *host, int fd, const char *path, bool di
 						 .offset_alignment = alignment,
 						 .memory_alignment = alignment,
 						 .physical_block_size = 4096,
+						 .is_block = fake->config.block,
+						 .block_size = fake->config.block ? 512 : 0,
 						 .direct = direct };
 	memcpy(ret, &geometry, MIN(ret->struct_size, sizeof(geometry)));
 	return 0;

@@ -172,6 +172,39 @@ const struct scenario scenarios[] = {
 	  .backing_size = 2 * MIB,
 	  .no_discard = true,
 	  .jobs = JOBS_FLATTEN },
+	{ .name = "device-64k",
+	  .kind = "qcow2",
+	  .size = 2 * MIB,
+	  .cluster_size = 65536,
+	  .written = 30,
+	  .jobs = JOBS_SNAPSHOTS,
+	  .device = 12 * MIB },
+	{ .name = "device-4k",
+	  .kind = "qcow2",
+	  .size = MIB,
+	  .cluster_size = 4096,
+	  .snapshots = 1,
+	  .written = 30,
+	  .direct = true,
+	  .jobs = JOBS_SNAPSHOTS | JOBS_SHRINK,
+	  .device = 8 * MIB },
+	{ .name = "device-grows",
+	  .kind = "qcow2",
+	  .size = 4 * MIB,
+	  .cluster_size = 512,
+	  .create = "refcount_bits=64",
+	  .written = 42,
+	  .jobs = JOBS_SNAPSHOTS,
+	  .requests = 400,
+	  .device = 16 * MIB },
+	{ .name = "device-overlay",
+	  .kind = "qcow2",
+	  .size = MIB,
+	  .cluster_size = 4096,
+	  .backing = BACKING_QCOW2,
+	  .backing_size = 600 * KIB,
+	  .jobs = JOBS_FLATTEN | JOBS_SNAPSHOTS,
+	  .device = 8 * MIB },
 	{ .name = "job-shrink-4k", .kind = "qcow2", .size = MIB, .cluster_size = 4096, .written = 70, .jobs = JOBS_SHRINK },
 	{ .name = "job-shrink-snapshots",
 	  .kind = "qcow2",
@@ -393,6 +426,15 @@ void scenario_make(const struct scenario *scenario, uint64_t seed, struct scenar
 	}
 	free(touched);
 	ret->image = read_file("top", &ret->image_size);
+	if (scenario->device) {
+		if (ret->image_size > scenario->device)
+			give_up("%s does not fit on its device", scenario->name);
+		ret->image = realloc(ret->image, scenario->device);
+		if (!ret->image)
+			give_up("no memory");
+		memset(ret->image + ret->image_size, 0xee, scenario->device - ret->image_size);
+		ret->image_size = scenario->device;
+	}
 }
 
 void scenario_free(struct scenario_files *files)

@@ -251,7 +251,7 @@ static void watch(const struct run *run)
 static bool run_one(struct run *run)
 {
 	watch(run);
-	const struct fakehost_config config = { .seed = options.seed, .direct = run->scenario->direct };
+	const struct fakehost_config config = { .seed = options.seed, .direct = run->scenario->direct, .block = run->scenario->device };
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
 	struct fakehost_fault fault = faults[run->kind];
 	run->stuck = run->repaired = false;
