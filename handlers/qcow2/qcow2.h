@@ -373,6 +373,17 @@ struct part {
 	unsigned epoch; /* when it found its place in the file: free.c */
 };
 
+/* What a request for extents was told of the image below; extents.c's. */
+#define BELOW_EXTENTS 4
+enum below_state { BELOW_UNKNOWN, BELOW_ASKED, BELOW_TOLD };
+struct below {
+	enum below_state state;
+	bool starting;
+	unsigned epoch, count;
+	int result;
+	struct lunkit_extent extents[BELOW_EXTENTS];
+};
+
 struct qcow2_request {
 	struct waiter waiter;
 	struct qcow2 *q;
@@ -388,6 +399,7 @@ struct qcow2_request {
 	bool zeroes; /* what is written is zeros, not the guest's memory */
 	struct part *free_parts;
 	struct part parts[PARTS];
+	struct below below;
 };
 
 void request_submit(struct qcow2 *q, struct lunkit_request *request);

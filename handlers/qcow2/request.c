@@ -219,6 +219,7 @@ static void start(struct qcow2_request *r)
 		return;
 	case LUNKIT_EXTENTS:
 		request->extent_count = 0;
+		r->below.state = BELOW_UNKNOWN;
 		r->step = extents_step;
 		run(r);
 		return;

@@ -216,6 +216,23 @@ def one_stream():
     compare("d.raw", "raw", "c.qcow2", "qcow2")
 
 
+def one_sparse_chain():
+    """What nobody has written, at any level, is not read."""
+    forget()
+    size = 64 * MIB
+    with open(path("a.raw"), "wb") as file:
+        file.truncate(size)
+        file.seek(20 * MIB)
+        file.write(chance.randbytes(MIB))
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", path("a.raw"), path("b.qcow2"), size)
+    run("qemu-io", "-f", "qcow2", "-c", f"write -P 7 {40 * MIB} 64k", path("b.qcow2"))
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", path("b.qcow2"), path("c.qcow2"), size + MIB)
+    result = run(args.imgcopy, "copy", "qcow2", path("c.qcow2"), "raw", path("d.raw"), "create", binary=True)
+    compare("c.qcow2", "qcow2", "d.raw", "raw")
+    if int(result.stderr.split()[0]) > 2 * MIB:
+        give_up("holes of the base are read", result.stderr.decode())
+
+
 def what_fails():
     forget()
     make_raw("a.raw", 4 * MIB)
@@ -236,6 +253,7 @@ def what_fails():
 
 try:
     what_fails()
+    one_sparse_chain()
     for number in range(args.count):
         one_conversion(number)
         one_stream()
