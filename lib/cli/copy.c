@@ -189,6 +189,11 @@ int verb_clone(const struct cli_arguments *arguments)
 	snprintf(name, sizeof(name), "%s%s", known ? "" : "qcow2:", to);
 	if (r == 0)
 		r = verb_reference_of(name, arguments, true, false, &clone, &err);
+	struct json_object *unsafe = r == 0 && !task.attached ? verb_unsafe(&task.reference) : NULL;
+	if (unsafe)
+		report_warning("'%s' belongs to somebody else and is not safe (%s): lunkit check --safety says more", image,
+			       json_object_get_string(unsafe));
+	json_object_put(unsafe);
 	if (r == 0 && full)
 		r = copy_to_file(&task, &clone, false, &result, &err);
 	else if (r == 0)

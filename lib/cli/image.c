@@ -135,14 +135,13 @@ static void print_info(struct json_object *info)
 	}
 }
 
-/* Of an image that somebody else made: what in it is not safe, as "unsafe": [PROPERTY…]. It has been opened for looking only, and only to be described. */
-static void add_safety(const struct reference *reference, struct json_object *info)
+struct json_object *verb_unsafe(const struct reference *reference)
 {
 	struct stat status;
 	struct json_object *report = NULL, *properties, *unsafe = NULL;
 	if (!reference_is_path(reference) || stat(reference->name, &status) < 0 || status.st_uid == geteuid() ||
 	    offline_inspect(reference, &report, NULL) < 0)
-		return;
+		return NULL;
 	if (!json_is_true(report, "safe") && json_object_object_get_ex(report, "properties", &properties))
 		for (size_t i = 0; i < json_object_array_length(properties); i++) {
 			struct json_object *entry = json_object_array_get_idx(properties, i);
@@ -152,9 +151,8 @@ static void add_safety(const struct reference *reference, struct json_object *in
 				unsafe = json_object_new_array();
 			json_object_array_add(unsafe, json_object_new_string(json_string(entry, "property", "?")));
 		}
-	if (unsafe)
-		json_object_object_add(info, "unsafe", unsafe);
 	json_object_put(report);
+	return unsafe;
 }
 
 int verb_info(const struct cli_arguments *arguments)
@@ -191,7 +189,9 @@ int verb_info(const struct cli_arguments *arguments)
 		}
 		if (r == 0) {
 			json_object_object_add(info, "attached", json_object_new_boolean(false));
-			add_safety(&reference, info);
+			struct json_object *unsafe = verb_unsafe(&reference);
+			if (unsafe)
+				json_object_object_add(info, "unsafe", unsafe);
 		}
 	}
 	if (r < 0) {

@@ -133,7 +133,11 @@ const struct cli_verb cli_verbs[] = {
 	{ "list", "", "show what is attached", NULL, 0, 0, CLI_VALUE_NONE, json_options, verb_list },
 	{ "status", "[LUN|IMAGE|DEVICE]", "show how lunkitd and its LUNs do", NULL, 0, 1, CLI_VALUE_LUN, json_options, verb_status },
 	{ "info", "IMAGE", "describe an image, attached or not", NULL, 1, 1, CLI_VALUE_IMAGE, info_options, verb_info },
-	{ "create", "IMAGE [SIZE]", "make a new image", NULL, 1, 2, CLI_VALUE_IMAGE, create_options, verb_create },
+	{ "create", "IMAGE [SIZE]", "make a new image",
+	  "Its kind is what its extension says (.qcow2; .raw, .img and all else: raw), or KIND: in front.\n"
+	  "Options of qcow2: backing, backing-format, cluster-size, preallocation=off|metadata|falloc|full,\n"
+	  "compression-type=zlib|zstd, lazy-refcounts, refcount-bits, compat; of raw: preallocation=off|falloc|full.\n",
+	  1, 2, CLI_VALUE_IMAGE, create_options, verb_create },
 	{ "resize", "IMAGE [[+]SIZE]", "change an image's size, attached or not",
 	  "SIZE is the new size, +SIZE grows the image by SIZE. Disks of this host show the new size when it returns.\n", 1, 2,
 	  CLI_VALUE_IMAGE, resize_options, verb_resize },

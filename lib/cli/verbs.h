@@ -41,6 +41,8 @@ int verb_size(const char *text, uint64_t *ret, struct lunkit_error *err);
 int verb_rate(const struct cli_arguments *arguments, uint64_t *ret, struct lunkit_error *err);
 /* Malformed --option's are a wrong command line. */
 int verb_check_options(const struct cli_arguments *arguments, struct lunkit_error *err);
+/* Of an image that another user owns: an array of the properties that are not safe (lib/image/safety.h), the caller's; NULL when all are, or it can't be told. */
+struct json_object *verb_unsafe(const struct reference *reference);
 /* Says it, as JSON or in words: "DONE IMAGE: SIZE". */
 void verb_print_size(const struct cli_arguments *arguments, const char *done, const char *image, uint64_t before, bool has_before,
 		     uint64_t size);

@@ -255,6 +255,9 @@ static void start_snapshot(struct job *job)
 	int r = 0;
 	if (request->flags > LUNKIT_SNAPSHOT_REVERT)
 		r = -EINVAL;
+	else if (request->flags == LUNKIT_SNAPSHOT_CREATE && strcmp(request->name, JOB_EXPORT_SNAPSHOT) == 0)
+		r = lunkit_error_set(&job->err, EINVAL,
+				     "the name \"" JOB_EXPORT_SNAPSHOT "\" is lunkit's own: the next export would remove it");
 	else if (request->flags == LUNKIT_SNAPSHOT_REVERT && request->limit)
 		r = check_revert(job);
 	if (r < 0)

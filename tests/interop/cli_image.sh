@@ -231,6 +231,10 @@ expect_json '.safe and all(.properties[]; .verdict == "ok" or .verdict == "note"
 qemu-img create -q -f qcow2 -b /etc/passwd -F raw evil.qcow2 1M
 run "$lunkit" check --safety evil.qcow2
 expect_status 4
+if ((EUID == 0)) && chown nobody evil.qcow2; then
+    succeeds "$lunkit" info evil.qcow2 --json
+    expect_json '.unsafe == ["backing-file"]'
+fi
 expect_out "/etc/passwd"
 fails 1 "not safe: backing-file (/etc/passwd)" "$lunkit" import evil.qcow2 in.raw
 qemu-img create -q -f qcow2 -o data_file=data.raw,data_file_raw=on ext.qcow2 1M

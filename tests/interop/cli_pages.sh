@@ -53,6 +53,9 @@ expect "completion of a verb" test "$(complete_line lunkit att)" = "attach "
 expect "completion of an option" test "$(complete_line lunkit attach --ca)" = "--cache "
 expect "completion of a value" test "$(complete_line lunkit attach --cache writeb)" = "writeback "
 expect "completion of a value behind =" test "$(complete_line lunkit attach --fabric = v)" = "vhost "
+expect "completion behind help" test "$(complete_line lunkit help snap)" = "snapshot "
+expect "completion of a word" test "$(complete_line lunkit snapshot re)" = "revert "
+expect "completion behind the word" test "$(cd "$sources" && complete_line lunkit snapshot list LICEN)" = "LICENSE "
 expect "completion of a file" test "$(cd "$sources" && complete_line lunkit info LICEN)" = "LICENSE "
 
 # every command line in the README and the pages parses

@@ -332,6 +332,9 @@ static void what_makes_no_sense_is_refused(void **state)
 	new_job(4, PROTOCOL_JOB_SNAPSHOT)->flags = 7;
 	send_job(-1);
 	assert_true(wait_reply(4) < 0);
+	strcpy(new_job(10, PROTOCOL_JOB_SNAPSHOT)->name, "lunkit-export"); /* the next export would remove it */
+	send_job(-1);
+	assert_int_equal(wait_reply(10), -EINVAL);
 	strcpy(new_job(5, PROTOCOL_JOB_EXPORT)->format, "raw");
 	send_job(-1);
 	assert_true(wait_reply(5) < 0);

@@ -69,6 +69,9 @@ static void test_all(void **state)
 		strcpy(reference.name, cases[i].name);
 		assert_int_equal(settings_check_allowed(&settings, &reference, &err), cases[i].result);
 	}
+	assert_int_equal(settings_check_size(&settings, UINT64_C(2) << 40, &err), 0);
+	assert_int_equal(settings_check_size(&settings, (UINT64_C(2) << 40) + 512, &err), -EFBIG);
+	assert_non_null(strstr(err.hint, "max-size"));
 	struct reference other = { .kind = "rbd", .name = "pool/image" };
 	assert_int_equal(settings_check_allowed(&settings, &other, &err), 0);
 	settings_free(&settings);
