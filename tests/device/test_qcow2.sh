@@ -91,18 +91,18 @@ expect_error attached -- lunkit clone "$image" "$work/x.qcow2"
 step 'an export whose asker is gone is cancelled, another one works then'
 lunkit export --rate 4M "$image" "$work/gone.raw" 2>/dev/null &
 export=$!
-wait_for 10 'it is under way' bash -c "lunkit status $name | grep -q export"
+wait_for 10 'it is under way' bash -c "lunkit status $name | grep -q 'job  *export'"
 expect_error 'under way|another job' -- lunkit snapshot create "$image" x
 kill -KILL $export
 wait $export || true
-wait_for 10 'it is cancelled' bash -c "! lunkit status $name | grep -q export"
+wait_for 10 'it is cancelled' bash -c "! lunkit status $name | grep -q 'job  *export'"
 [[ ! -e $work/gone.raw ]] || fail 'a file that is not whole has its name'
 wait_for 10 'no snapshot is left' bash -c "[[ \$(lunkit snapshot list --json '$image') == '[]' ]]"
 
 step 'a worker that is killed in an export'
 lunkit export --rate 4M "$image" "$work/gone.raw" 2>"$work/error" &
 export=$!
-wait_for 10 'it is under way' bash -c "lunkit status $name | grep -q export"
+wait_for 10 'it is under way' bash -c "lunkit status $name | grep -q 'job  *export'"
 worker=$(lun_property "$name" worker-pid)
 kill -KILL "$worker"
 ! wait $export || fail 'an export without its worker succeeded'

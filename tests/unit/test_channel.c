@@ -89,8 +89,33 @@ static void play_brief(void)
 	_exit(0);
 }
 
+/* A job that goes on until it is cancelled. */
+static void play_job(void)
+{
+	hear();
+	tell(PROTOCOL_READY, 0);
+	if (hear() != PROTOCOL_JOB || packet.fd_count != 1)
+		_exit(7);
+	uint32_t id = packet.message.id;
+	tell(PROTOCOL_PROGRESS, id + 1); /* nobody's */
+	tell(PROTOCOL_PROGRESS, id);
+	if (hear() != PROTOCOL_JOB_RATE || packet.message.id != id || packet.message.job.rate != 5)
+		_exit(8);
+	if (hear() != PROTOCOL_JOB_CANCEL || packet.message.id != id)
+		_exit(9);
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	lunkit_error_set(&err, ECANCELED, "cancelled");
+	protocol_set_result(&packet.message, PROTOCOL_REPLY, id, -ECANCELED, &err);
+	packet.fd_count = 0;
+	protocol_send(SOCKET, &packet);
+	hear();
+	_exit(0);
+}
+
 static int play(const char *role)
 {
+	if (strcmp(role, "job") == 0)
+		play_job();
 	if (strcmp(role, "brief") == 0)
 		play_brief();
 	if (strcmp(role, "good") == 0)
@@ -390,6 +415,51 @@ static void test_files(void **state)
 	assert_string_equal(test.failure.message, "the worker ended unexpectedly with status 41");
 }
 
+static uint32_t job;
+
+static void on_job_progress(void *argument, uint64_t done, uint64_t total)
+{
+	assert_ptr_equal(argument, &job);
+	assert_int_equal(done, 0);
+	assert_int_equal(total, 0);
+	test.asks++;
+	channel_job_rate(test.channel, job, 5);
+	channel_job_cancel(test.channel, job);
+}
+
+static void on_job_done(void *argument, const struct protocol_result *reply, const struct lunkit_error *err)
+{
+	assert_ptr_equal(argument, &job);
+	if (reply)
+		test.replies++;
+	test.call_error = reply ? reply->error.code : err->code;
+	if (reply)
+		channel_drain(test.channel, 60);
+}
+
+static void start_job(const char *role)
+{
+	struct protocol_packet request = { .fds = { STDIN_FILENO, -1, -1 }, .fd_count = 1 };
+	start(role);
+	request.message.type = PROTOCOL_JOB;
+	request.message.job.kind = PROTOCOL_JOB_FLATTEN;
+	job = channel_job(test.channel, &request, on_job_progress, on_job_done, &job);
+	run();
+}
+
+static void test_job(void **state)
+{
+	(void)state;
+	start_job("job");
+	assert_int_equal(test.asks, 1);
+	assert_int_equal(test.replies, 1);
+	assert_int_equal(test.call_error, ECANCELED);
+	/* a worker that dies ends it */
+	start_job("dying");
+	assert_int_equal(test.replies, 0);
+	assert_int_not_equal(test.call_error, 0);
+}
+
 static void test_modes(void **state)
 {
 	(void)state;
@@ -416,7 +486,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good),	cmocka_unit_test(test_failing), cmocka_unit_test(test_dying), cmocka_unit_test(test_silent),
 		cmocka_unit_test(test_hostile), cmocka_unit_test(test_asker),	cmocka_unit_test(test_files), cmocka_unit_test(test_freed),
-		cmocka_unit_test(test_brief),	cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_brief),	cmocka_unit_test(test_modes),	cmocka_unit_test(test_job),
 	};
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -90,6 +90,25 @@ static void test_modes_pass(void **state)
 	assert_int_equal(in.message.modes.modes, 0x12345678);
 }
 
+static void test_jobs_pass(void **state)
+{
+	(void)state;
+	out.message.type = PROTOCOL_JOB;
+	out.message.id = 7;
+	out.message.job.kind = PROTOCOL_JOB_EXPORT;
+	out.message.job.rate = UINT64_MAX;
+	strcpy(out.message.job.target, "/target");
+	assert_int_equal(protocol_send(sockets[0], &out), 0);
+	assert_int_equal(protocol_receive(sockets[1], &in), 1);
+	assert_int_equal(in.message.id, 7);
+	assert_true(in.message.job.rate == UINT64_MAX);
+	assert_string_equal(in.message.job.target, "/target");
+	/* strings that don't end */
+	memset(out.message.job.name, 'x', sizeof(out.message.job.name));
+	assert_int_equal(protocol_send(sockets[0], &out), 0);
+	assert_int_equal(protocol_receive(sockets[1], &in), -EPROTO);
+}
+
 static void test_end_and_empty(void **state)
 {
 	(void)state;
@@ -178,6 +197,7 @@ int main(void)
 		TEST(test_start_arrives_with_its_descriptors),
 		TEST(test_result_carries_error_and_text),
 		TEST(test_modes_pass),
+		TEST(test_jobs_pass),
 		TEST(test_end_and_empty),
 		TEST(test_hostile_packets),
 		TEST(test_a_short_packet_is_not_taken_for_the_one_before),
