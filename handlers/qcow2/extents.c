@@ -86,6 +86,9 @@ static const struct lunkit_extent *find(const struct qcow2_request *r)
 static int look_below(struct qcow2_request *r, uint64_t *length, unsigned *ret_flags)
 {
 	const struct lunkit_extent *extent = find(r);
+	/* Asked once: what failed would fail again. */
+	if (r->below.state == BELOW_TOLD && r->below.result < 0)
+		return r->below.result;
 	if (!extent) {
 		int s = ask(r, *length);
 		if (s < 0)

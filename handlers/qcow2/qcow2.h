@@ -27,6 +27,7 @@
 #include "hold.h"
 #include "image/handler.h"
 #include "order.h"
+#include "snapshots.h"
 
 struct qcow2;
 struct qcow2_request;
@@ -508,21 +509,6 @@ void blob_shrink(struct qcow2 *q);
 void blob_init(struct qcow2 *q);
 /* Unpacks exactly out_length bytes; -EIO. On any thread. */
 int decompress(unsigned compression, const uint8_t *in, size_t in_length, uint8_t *out, size_t out_length);
-
-/* ---- snapshots -------------------------------------------------------------------------------------------------------------------------------- */
-
-struct snapshot {
-	uint64_t l1_offset, size; /* size: of the disk then */
-	unsigned l1_size;
-	uint8_t *raw; /* its entry as it stands in the table, without padding */
-	size_t raw_length;
-};
-int snapshots_load(struct qcow2 *q, struct lunkit_error *err);
-void snapshots_free(struct snapshot *snapshots, unsigned count);
-/* By its name, or else by its id; -1: none. */
-int snapshot_find(const struct qcow2 *q, const char *name);
-int snapshot_find_name(const struct qcow2 *q, const char *name);
-bool snapshot_is_usable(const struct qcow2 *q, const struct snapshot *snapshot);
 
 /* ---- the image ---------------------------------------------------------------------------------------------------------------------------------- */
 

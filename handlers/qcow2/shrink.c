@@ -22,6 +22,7 @@ struct shrink {
 	void (*step)(struct shrink *shrink);
 	uint64_t *l1, entries; /* the L2 tables that are given up */
 	uint64_t end;	       /* cluster: behind it all is free */
+	bool dropped;	       /* refblocks */
 	struct lunkit_request request;
 	struct qcow2_request *memory;
 	struct lunkit_work work;
@@ -80,10 +81,40 @@ static void truncated(struct lunkit_io *io, int result)
 	shrink_end(shrink, result);
 }
 
+static void truncate_file(struct shrink *shrink)
+{
+	struct qcow2 *q = shrink->q;
+	if (shrink->end << q->cluster_bits >= q->alloc.file_end) {
+		shrink_end(shrink, 0);
+		return;
+	}
+	shrink->work = (struct lunkit_work){ .io.done = truncated, .function = work_truncate, .argument = shrink };
+	lunkit_work_start(q->host, &shrink->work);
+}
+
+/* A refblock that is the first of what it counts and counts nothing else is not needed any more. */
+static bool drop_refblock(struct shrink *shrink)
+{
+	struct qcow2 *q = shrink->q;
+	uint64_t last = shrink->end - 1, block = last >> q->refblock_bits, offset = last << q->cluster_bits;
+	if (block == 0 || last != block << q->refblock_bits || (table_get(&q->reftable, block) & REFTABLE_OFFSET) != offset ||
+	    table_set(q, &q->reftable, block, 0) < 0)
+		return false;
+	meta_remove(q, offset, q->cluster_size);
+	cache_forget(q, offset, q->cluster_size);
+	shrink->end--;
+	shrink->dropped = true;
+	return true;
+}
+
 /* Backwards over clusters that nobody uses. */
 static void step_truncate(struct shrink *shrink)
 {
 	struct qcow2 *q = shrink->q;
+	if (q->is_block || q->growth.active) {
+		shrink_end(shrink, 0);
+		return;
+	}
 	if (q->alloc.extending) {
 		waiters_add(&q->alloc.extended, &shrink->waiter);
 		return;
@@ -107,15 +138,12 @@ static void step_truncate(struct shrink *shrink)
 			if (index-- == 0)
 				break;
 		}
-		if (index != UINT32_MAX)
+		if (index != UINT32_MAX && !drop_refblock(shrink))
 			break;
 	}
-	if (q->is_block || shrink->end << q->cluster_bits >= q->alloc.file_end || q->growth.active) {
-		shrink_end(shrink, 0);
-		return;
-	}
-	shrink->work = (struct lunkit_work){ .io.done = truncated, .function = work_truncate, .argument = shrink };
-	lunkit_work_start(q->host, &shrink->work);
+	shrink->step = truncate_file;
+	if (!shrink->dropped || commit_flush(q, &shrink->waiter))
+		truncate_file(shrink);
 }
 
 static void step_find_end(struct shrink *shrink)
