@@ -21,8 +21,8 @@ for each run. PATTERN picks cases by shell pattern, as 'qcow2.*.d32'; cases on t
   cow            writes into an overlay, each in a cluster of its own: the rest is copied
   flush          writes to the full qcow2 file, a flush every 64
   clusterflush   one new cluster a write, a flush every 64
-  convert        whole images, beside `qemu-img convert -W -m 16 -t none -T none`: .qcow2-raw .raw-qcow2 .sparse (a tenth is there) .compressed
-                 (256 MiB of this system's own files, zlib) .zstd .unpacked (that, back to raw); MiB/s and the whole time of each program
+  convert        whole images, beside `qemu-img convert -W -m 16 -t none -T none`: .qcow2-raw .raw-qcow2 .sparse (a tenth is there) .overlay (on that)
+                 .compressed (256 MiB of this system's own files, zlib) .zstd .unpacked (that, back to raw); MiB/s and the whole time of each program
 
 user, sys: processor time in µs a request. fio's io_uring engine on the raw file stands beside raw.randread and raw.randwrite.
 END
@@ -196,7 +196,7 @@ make_sparse() {
 
 convert_all() {
     local name
-    for name in qcow2-raw raw-qcow2 sparse compressed zstd unpacked; do
+    for name in qcow2-raw raw-qcow2 sparse overlay compressed zstd unpacked; do
         if [[ $1 == shm ]]; then wanted "convert.$name"; else wanted "$1.convert.$name"; fi || continue
         case $name in
             qcow2-raw) measure_convert "$1" "$2" $name qcow2 "$2/full.qcow2" raw $size_mib create '' ;;
@@ -204,6 +204,11 @@ convert_all() {
             sparse)
                 make_sparse "$2"
                 measure_convert "$1" "$2" $name qcow2 "$2/sparse.qcow2" raw $size_mib create ''
+                ;;
+            overlay)
+                make_sparse "$2"
+                qemu-img create -q -f qcow2 -F qcow2 -b "$2/sparse.qcow2" "$2/on-sparse.qcow2" || die 1 "qemu-img create failed"
+                measure_convert "$1" "$2" $name qcow2 "$2/on-sparse.qcow2" raw $size_mib create ''
                 ;;
             compressed)
                 make_packable "$2"
