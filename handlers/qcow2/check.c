@@ -136,11 +136,13 @@ static int missing_block(struct check *check, uint64_t block)
 	if (!used)
 		return 0;
 	bool fits = q->refcount_order >= 5 || most < (uint64_t)1 << (1u << q->refcount_order);
-	uint64_t place = repairs(check, false) && block < q->reftable.entries && fits && most < UINT16_MAX ? place_for_block(check, block) : 0;
+	uint64_t place =
+		repairs(check, false) && block < q->reftable.entries && fits && most < UINT16_MAX ? place_for_block(check, block) : 0;
 	for (uint64_t cluster = first; cluster < end; cluster++)
 		if (check->counts[cluster])
 			found(check, place ? &check->report->corruptions_fixed : &check->report->corruptions,
-			      "the cluster at %#llx is used, and there is no refcount for it", (unsigned long long)cluster << q->cluster_bits);
+			      "the cluster at %#llx is used, and there is no refcount for it",
+			      (unsigned long long)cluster << q->cluster_bits);
 	return place ? rebuild_block(check, block, place) : 0;
 }
 

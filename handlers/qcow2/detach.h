@@ -10,7 +10,7 @@ struct detach {
 	struct qcow2 *q;
 	void (*step)(struct detach *detach);
 	void (*done)(struct detach *detach, int result); /* not from inside detach_start() */
-	unsigned at, length, end, stage; /* the format's extension, and where all extensions end */
+	unsigned at, length, end, stage;		 /* the format's extension, and where all extensions end */
 	uint64_t name_offset, name_length;
 	struct lunkit_alarm poll;
 };

@@ -386,9 +386,11 @@ void qcow2_flatten(void *state, struct lunkit_job *job)
 		return;
 	}
 	if (q->header.snapshot_count || !q->backing) {
-		lunkit_error_set(lunkit_job_error(job), EOPNOTSUPP, "%.300s: an image with snapshots cannot be flattened: they read through its backing file",
-				 q->name);
-		qcow2_job_end(q, job, lunkit_error_hint(lunkit_job_error(job), "Delete them, or export the image and each snapshot to images of their own."));
+		lunkit_error_set(lunkit_job_error(job), EOPNOTSUPP,
+				 "%.300s: an image with snapshots cannot be flattened: they read through its backing file", q->name);
+		qcow2_job_end(q, job,
+			      lunkit_error_hint(lunkit_job_error(job),
+						"Delete them, or export the image and each snapshot to images of their own."));
 		return;
 	}
 	struct flatten *flatten = calloc(1, sizeof(*flatten));

@@ -110,7 +110,7 @@ static int start(struct qcow2 *q, uint64_t l1_index, uint64_t old_offset, uint64
 	struct new_table *new = calloc(1, sizeof(*new));
 	if (new)
 		new->buffer = file_buffer(q, q->cluster_size);
-	if (new && new->buffer) {
+	if (new &&new->buffer) {
 		new->q = q;
 		new->shared = q->snapshotting;
 		new->old_offset = old_offset;

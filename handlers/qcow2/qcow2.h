@@ -527,8 +527,8 @@ struct qcow2 {
 		bool running;
 		struct waiter waiter;
 		struct waiters waiters;
-	} prepare;		      /* … which is under way */
-	bool l1_held;		      /* L1 is about to move: nobody may change it */
+	} prepare;	   /* … which is under way */
+	bool l1_held;	   /* L1 is about to move: nobody may change it */
 	bool snapshotting; /* a snapshot shares the active tables, and is not counted yet: nothing is freed */
 	bool has_job;	   /* one that changes tables runs */
 	bool stays_dirty;  /* the dirty bit is left for whoever opens the image next */

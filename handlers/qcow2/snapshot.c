@@ -135,8 +135,8 @@ static int load_entry(struct qcow2 *q, uint64_t offset, uint64_t end, struct sna
 	r = file_read(q, ret->raw, length, offset);
 	/* It has been checked once, and is not read twice. */
 	memcpy(ret->raw, fixed, sizeof(fixed));
-	ret->size = extra_length(fixed) >= SNAPSHOT_EXTRA_SIZE + 8 ? get_be64(ret->raw + SNAPSHOT_FIXED_LENGTH + SNAPSHOT_EXTRA_SIZE) :
-								      q->header.size;
+	ret->size = extra_length(fixed) >= SNAPSHOT_EXTRA_SIZE + 8 ? get_be64(ret->raw + SNAPSHOT_FIXED_LENGTH + SNAPSHOT_EXTRA_SIZE)
+								   : q->header.size;
 	*ret_end = align_up(offset + length, 8);
 	return r;
 }
@@ -155,8 +155,8 @@ int snapshots_load(struct qcow2 *q, struct lunkit_error *err)
 		r = load_entry(q, offset, end, &snapshots[loaded], &offset);
 	if (r < 0) {
 		snapshots_free(snapshots, loaded);
-		return r == -EINVAL ? bad_table(q, err) :
-				      lunkit_error_set(err, r, "%.300s: cannot read the snapshot table: %s", q->name, strerror(-r));
+		return r == -EINVAL ? bad_table(q, err)
+				    : lunkit_error_set(err, r, "%.300s: cannot read the snapshot table: %s", q->name, strerror(-r));
 	}
 	q->snapshots = snapshots;
 	q->snapshot_table_length = offset - q->header.snapshot_offset;

@@ -43,7 +43,7 @@ struct snapshot_job {
 	struct lunkit_job *job;
 	enum lunkit_snapshot_op op;
 	char name[LUNKIT_SNAPSHOT_NAME_MAX];
-	void (*step)(struct snapshot_job *job); /* what comes next, and again when it was parked */
+	void (*step)(struct snapshot_job *job);	 /* what comes next, and again when it was parked */
 	void (*after)(struct snapshot_job *job); /* … when what goes on has ended */
 	void (*failed)(struct snapshot_job *job);
 	int result;

@@ -40,8 +40,9 @@ static void released(struct snapshot_job *job)
 
 static void failed_late(struct snapshot_job *job)
 {
-	snapshot_say(job, job->result, "the snapshot \"%s\" is deleted, but what it held could not be freed: %s; `lunkit check --repair` can",
-		     job->name, strerror(-job->result));
+	snapshot_say(job, job->result,
+		     "the snapshot \"%s\" is deleted, but what it held could not be freed: %s; `lunkit check --repair` can", job->name,
+		     strerror(-job->result));
 	snapshot_end(job);
 }
 

@@ -181,7 +181,8 @@ static void l1_read(struct transfer *transfer, int result)
 		uint64_t offset = get_be64(job->buffer + i * 8) & ENTRY_OFFSET;
 		job->l1[i] = offset;
 		if (offset & q->cluster_mask || offset >= HOST_OFFSET_MAX)
-			result = snapshot_say(job, -EIO, "the snapshot's tables are damaged: one lies at %#llx", (unsigned long long)offset);
+			result =
+				snapshot_say(job, -EIO, "the snapshot's tables are damaged: one lies at %#llx", (unsigned long long)offset);
 	}
 	if (result < 0)
 		snapshot_fail(job, result);
@@ -325,10 +326,12 @@ void snapshot_end(struct snapshot_job *job)
 	struct qcow2 *q = job->q;
 	int result = job->result;
 	if (result == -EOVERFLOW && !job->said) {
-		snapshot_say(job, -EOVERFLOW, "cannot %s \"%s\": its refcounts of %u bits are too narrow to count one more user of each cluster",
+		snapshot_say(job, -EOVERFLOW,
+			     "cannot %s \"%s\": its refcounts of %u bits are too narrow to count one more user of each cluster",
 			     op_name(job->op), job->name, 1u << q->refcount_order);
-		lunkit_error_hint(lunkit_job_error(job->job),
-				  "Delete a snapshot, or make the refcounts wider while it is detached: qemu-img amend -o refcount_bits=16.");
+		lunkit_error_hint(
+			lunkit_job_error(job->job),
+			"Delete a snapshot, or make the refcounts wider while it is detached: qemu-img amend -o refcount_bits=16.");
 	}
 	if (result < 0)
 		snapshot_say(job, result, "cannot %s \"%s\": %s", op_name(job->op), job->name, strerror(-result));

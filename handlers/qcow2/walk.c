@@ -324,7 +324,9 @@ static void woken(struct waiter *waiter, int result)
 void walk_start(struct qcow2 *q, struct walk *walk, enum walk_kind kind, const uint64_t *l1, uint64_t entries,
 		void (*done)(struct walk *walk, int result))
 {
-	*walk = (struct walk){ .waiter.wake = woken, .q = q, .kind = kind, .l1 = l1, .entries = entries, .end.table = entries, .done = done };
+	*walk = (struct walk){
+		.waiter.wake = woken, .q = q, .kind = kind, .l1 = l1, .entries = entries, .end.table = entries, .done = done
+	};
 	walk->deferred.done = deferred;
 	lunkit_io_defer(q->host, &walk->deferred, 0);
 }

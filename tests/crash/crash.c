@@ -420,7 +420,8 @@ int main(int argc, char **argv)
 		       options.done - first, (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9);
 		fflush(stdout);
 	}
-	printf("%" PRIu64 " cuts, %" PRIu64 " of them written to afterwards, %" PRIu64 " shown to qemu-img; %" PRIu64 " jobs; %u failures\n",
+	printf("%" PRIu64 " cuts, %" PRIu64 " of them written to afterwards, %" PRIu64 " shown to qemu-img; %" PRIu64
+	       " jobs; %u failures\n",
 	       options.done, options.reopened, options.qemu_checked, options.jobs, options.failures);
 	return options.failures ? 1 : 0;
 }

@@ -106,7 +106,9 @@ bool model_allows(const struct model *model, uint64_t sector, uint64_t tag, bool
 		const struct model_op *op = &model->ops[history->ops[i]];
 		if (op->submitted > now || op->completed < done)
 			continue;
-		uint64_t left = op->kind == MODEL_WRITE ? model_tag(history->ops[i], sector) : op->kind == MODEL_RESTORE ? op->tags[sector] : 0;
+		uint64_t left = op->kind == MODEL_WRITE	    ? model_tag(history->ops[i], sector)
+				: op->kind == MODEL_RESTORE ? op->tags[sector]
+							    : 0;
 		if (tag == left)
 			return true;
 	}
@@ -124,8 +126,8 @@ static void describe(const struct model *model, uint64_t sector, uint64_t tag, c
 	for (uint32_t i = first; i < history->count && n > 0 && (unsigned)n < size; i++) {
 		const struct model_op *op = &model->ops[history->ops[i]];
 		n += snprintf(text + n, size - (unsigned)n, " %u:%s[%llu %lld%s durable %lld]", history->ops[i],
-			      op->kind == MODEL_WRITE     ? "write"
-			      : op->kind == MODEL_ZERO    ? "zero"
+			      op->kind == MODEL_WRITE	  ? "write"
+			      : op->kind == MODEL_ZERO	  ? "zero"
 			      : op->kind == MODEL_RESTORE ? "restore"
 							  : "discard",
 			      (unsigned long long)op->submitted, (long long)op->completed, op->failed ? " failed" : "",

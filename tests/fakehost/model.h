@@ -19,7 +19,7 @@ enum model_kind { MODEL_WRITE, MODEL_ZERO, MODEL_DISCARD, MODEL_RESTORE };
 struct model_op {
 	enum model_kind kind;
 	bool failed;
-	const uint64_t *tags; /* RESTORE: what it leaves, of all sectors; lives as long as the model */
+	const uint64_t *tags;			/* RESTORE: what it leaves, of all sectors; lives as long as the model */
 	uint64_t submitted, completed, durable; /* moments; UINT64_MAX: never */
 };
 struct model_history {

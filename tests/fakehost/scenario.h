@@ -24,7 +24,7 @@ struct scenario {
 	bool direct;
 	unsigned requests; /* for a workload; 0: 250 */
 	bool no_discard;
-	unsigned jobs; /* JOBS_*, beside the workload */
+	unsigned jobs;	 /* JOBS_*, beside the workload */
 	uint64_t device; /* the image lies on a device of that size, with something else behind it; 0: a file */
 };
 

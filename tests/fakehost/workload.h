@@ -21,7 +21,7 @@ struct workload_config {
 	unsigned reads, writes, zeroes, discards, flushes;
 	bool sequential; /* one after another, in flight one at a time, from the disk's beginning */
 	bool no_discard;
-	bool errors_expected; /* results other than 0 are taken */
+	bool errors_expected;	      /* results other than 0 are taken */
 	void (*tick)(void *argument); /* between requests; or NULL */
 	void *tick_argument;
 };

@@ -175,12 +175,12 @@ static bool work(struct run *run, struct image *image)
 {
 	struct workload_result result;
 	struct workload_config config = { .seed = options.seed,
-						.requests = 70,
-						.slots = 4,
-						.cluster_size = run->scenario->cluster_size,
-						.length_max = 128 << 10,
-						.no_discard = run->scenario->no_discard,
-						.errors_expected = true };
+					  .requests = 70,
+					  .slots = 4,
+					  .cluster_size = run->scenario->cluster_size,
+					  .length_max = 128 << 10,
+					  .no_discard = run->scenario->no_discard,
+					  .errors_expected = true };
 	unsigned kinds = run->scenario->jobs;
 	if (kinds && jobs_init(&run->jobs, run->fake, image, run->handler, &run->params, run->model, kinds & ~JOBS_SHRINK, options.seed)) {
 		run->jobs.errors_expected = run->kind != FAULT_SHORT && run->kind != FAULT_NONE;
