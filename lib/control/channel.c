@@ -60,7 +60,8 @@ struct open_task {
 	struct channel *channel;
 	char *path;
 	const char **directories; /* ends with NULL; or NULL: nothing besides path */
-	bool may_write;
+	bool may_write, identify;
+	struct opener_identity identity;
 	struct protocol_packet request, answer;
 };
 
@@ -226,6 +227,7 @@ static void open_work(struct task *task)
 	struct open_task *open = (struct open_task *)task;
 	struct opener_policy policy = {
 		.path = open->path,
+		.identity = open->identify ? &open->identity : NULL,
 		.directories = open->directories,
 		.no_siblings = !open->directories,
 		.may_write = open->may_write,
@@ -239,6 +241,8 @@ static void open_done(struct task *task)
 	struct channel *channel = open->channel;
 	/* Only now: a worker that has its answer may ask for the next file at once. */
 	channel->opening = false;
+	if (channel->config.identity)
+		*channel->config.identity = open->identity;
 	if (!channel->reaped && protocol_send(channel->process.socket, &open->answer) == -EAGAIN)
 		channel_kill(channel, "the worker does not read its messages");
 	protocol_close_fds(&open->answer);
@@ -262,6 +266,9 @@ static void handle_open(struct channel *channel, const struct protocol_packet *p
 	open->channel = channel;
 	open->path = channel->path ? strdup(channel->path) : NULL;
 	open->may_write = channel->config.may_write;
+	open->identify = channel->config.identity != NULL;
+	if (open->identify)
+		open->identity = *channel->config.identity;
 	const struct names *directories = channel->config.directories;
 	if (directories) {
 		open->directories = calloc(directories->count + 1, sizeof(*open->directories));
@@ -533,6 +540,7 @@ void channel_free(struct channel *channel)
 	if (!channel)
 		return;
 	channel->orphan = true;
+	channel->config.identity = NULL;
 	channel->socket_source = sd_event_source_disable_unref(channel->socket_source);
 	channel->timer = sd_event_source_disable_unref(channel->timer);
 	signal_worker(channel);

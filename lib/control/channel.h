@@ -20,9 +20,10 @@ struct channel_config {
 	sd_event *event;
 	struct tasks *tasks; /* for opening files */
 	const struct worker_config *worker;
-	const char *runtime_directory; /* for its lease */
-	const char *label;	       /* for log lines */
-	const char *path;	       /* the one that it may open, or NULL */
+	const char *runtime_directory;	  /* for its lease */
+	const char *label;		  /* for log lines */
+	const char *path;		  /* the one that it may open, or NULL */
+	struct opener_identity *identity; /* of path, as in the policy; or NULL. Stays valid until channel_free() */
 	/* For a kind whose images lie on others: where it may read as well, besides the image's own folder. NULL: only path. Stays valid. */
 	const struct names *directories;
 	bool may_write;

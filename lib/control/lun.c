@@ -31,7 +31,6 @@
 
 #include "base/checked.h"
 #include "base/log.h"
-#include "control/modes.h"
 #include "control/state.h"
 
 #define READY_SECONDS 30
@@ -207,6 +206,11 @@ void lun_show(struct lun *lun)
 	lun->control->config.lun_added(lun->control->config.argument, lun);
 }
 
+static void lun_remember(const struct lun *lun)
+{
+	memory_store(lun->control->settings->runtime_directory, &lun->backstore, lun->serial, &lun->memory);
+}
+
 static void lun_serve(struct lun *lun)
 {
 	bool first = lun->state == LUN_STARTING;
@@ -219,6 +223,7 @@ static void lun_serve(struct lun *lun)
 		log_info("%s: serving %s, %llu bytes", lun->backstore.name, lun->image, (unsigned long long)lun->size);
 	else
 		log_info("%s: serving again", lun->backstore.name);
+	lun_remember(lun);
 	lun_show(lun);
 	lun_watch(lun);
 	if (lun->blocked) {
@@ -337,7 +342,7 @@ static void lun_worker_ended(void *argument, const struct lunkit_error *failure)
 		struct target_event *removed = lun->removed;
 		struct control *control = lun->control;
 		log_info("%s: removed", lun->backstore.name);
-		modes_forget(control->settings->runtime_directory, &lun->backstore);
+		memory_forget(control->settings->runtime_directory, &lun->backstore);
 		lun_free(lun);
 		target_event_answer(removed, 0);
 		control_check_stopped(control);
@@ -425,8 +430,8 @@ static void lun_worker_notice(void *argument, const char *text)
 static void lun_worker_modes(void *argument, uint32_t modes)
 {
 	struct lun *lun = argument;
-	lun->modes = modes;
-	modes_store(lun->control->settings->runtime_directory, &lun->backstore, lun->serial, modes);
+	lun->memory.modes = modes;
+	lun_remember(lun);
 }
 
 static void lun_worker_ask(void *argument, uint32_t id, const struct protocol_query *query)
@@ -449,7 +454,7 @@ static void fill_start(const struct lun *lun, struct protocol_packet *packet)
 	start->ring_word = 4;
 	start->flags = (lun->reference.read_only ? PROTOCOL_READ_ONLY : 0) | (lun->write_cache ? PROTOCOL_WRITE_CACHE : 0);
 	start->cache = lun->reference.cache;
-	start->modes = lun->modes;
+	start->modes = lun->memory.modes;
 	start->block_size = lun->block_size;
 	start->max_transfer_blocks = lun->max_sectors;
 	start->uid = lun->control->settings->uid;
@@ -468,6 +473,7 @@ void lun_start_worker(struct lun *lun)
 		.label = lun->backstore.name,
 		.path = reference_is_path(&lun->reference) ? lun->reference.name : NULL,
 		.directories = handlers_backing(control, lun->reference.kind),
+		.identity = &lun->memory.identity,
 		.may_write = !lun->reference.read_only,
 		.count = &control->live_workers,
 		.ready = lun_worker_ready,

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/list.h"
 #include "control/channel.h"
+#include "control/memory.h"
 #include "control/supervise.h"
 #include "pool/reference.h"
 #include "target/backstore.h"
@@ -48,7 +49,7 @@ struct lun {
 	uint64_t size;	     /* what the kernel and initiators have */
 	uint64_t image_size; /* what the worker said last */
 	uint32_t block_size, max_sectors;
-	uint32_t modes; /* what initiators have set with MODE SELECT, as the worker says it: the next one starts with it */
+	struct memory memory; /* for the next worker, which may be that of another lunkitd */
 	bool write_cache, read_only, persistent;
 	bool visible; /* told to the outside */
 	char serial[BACKSTORE_SERIAL_MAX];

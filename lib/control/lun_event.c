@@ -9,7 +9,6 @@
 
 #include "base/log.h"
 #include "control/lun.h"
-#include "control/modes.h"
 #include "control/state.h"
 
 static int parse_device(const struct target_event *event, struct lun *lun, struct lunkit_error *err)
@@ -74,7 +73,7 @@ static void handle_added(struct control *control, struct target_event *event)
 		reference_serial(&lun->reference, lun->serial);
 	strcpy(lun->facts.serial, lun->serial);
 	if (existing)
-		lun->modes = modes_load(control->settings->runtime_directory, &lun->backstore, lun->serial);
+		lun->memory = memory_load(control->settings->runtime_directory, &lun->backstore, lun->serial);
 	if (r == 0 && control->stopping)
 		r = lunkit_error_set(&err, ESHUTDOWN, "lunkitd is stopping");
 	if (r < 0 && existing)

@@ -131,6 +131,33 @@ static bool was_created(const struct opener_policy *policy)
 	return policy->ret_created && *policy->ret_created;
 }
 
+/*
+ * Whoever may write the folder may give the image's name to another file at any time. A disk in use would then have other contents all at once, under the filesystem that is
+ * mounted from it.
+ */
+static int check_identity(const struct opener_policy *policy, int fd, struct lunkit_error *err)
+{
+	struct statx status;
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_INO | STATX_BTIME, &status) < 0)
+		return lunkit_error_set(err, errno, "cannot look at image '%s': %s", policy->path, strerror(errno));
+	if (!S_ISREG(status.stx_mode) || !(status.stx_mask & STATX_BTIME))
+		return 0;
+	const struct opener_identity *old = policy->identity;
+	struct opener_identity new = {
+		.known = true,
+		.inode = status.stx_ino,
+		.birth_seconds = status.stx_btime.tv_sec,
+		.birth_ns = status.stx_btime.tv_nsec,
+	};
+	if (!old->known)
+		*policy->identity = new;
+	else if (old->inode != new.inode || old->birth_seconds != new.birth_seconds || old->birth_ns != new.birth_ns) {
+		lunkit_error_set(err, ESTALE, "'%s' is another file now than the one that was attached", policy->path);
+		return lunkit_error_hint(err, "put the file that was attached back, or detach it");
+	}
+	return 0;
+}
+
 /* Opens by policy; *ret_flags are those of the request that hold for the fd. */
 static int opener_open(const struct opener_policy *policy, const struct protocol_open *request, int *ret_fd, uint32_t *ret_flags,
 		       struct lunkit_error *err)
@@ -176,6 +203,8 @@ static int opener_open(const struct opener_policy *policy, const struct protocol
 				 type_name(status.st_mode));
 		r = lunkit_error_hint(err, "name a regular file or a block device");
 	} else if (S_ISBLK(status.st_mode) && write && (r = claim_device(request->path, mode, &fd, err)) < 0) {
+		/* said already */
+	} else if (is_image && policy->identity && (r = check_identity(policy, fd, err)) < 0) {
 		/* said already */
 	} else if (fcntl(fd, F_SETFL, flags & FILE_DIRECT ? O_DIRECT : 0) < 0) {
 		r = lunkit_error_set(err, errno, "cannot use image '%s': %s", request->path, strerror(errno));

@@ -7,6 +7,7 @@
  */
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/error.h"
@@ -36,6 +37,17 @@ void worker_release(struct worker_process *process);
 int worker_wait(struct worker_process *process, int timeout_ms, int *ret_status);
 
 /*
+ * A regular file, told from every other one, also from one that gets its inode number later. Not known on filesystems that keep no time of birth: their inode numbers may change
+ * from one opening to the next (FUSE).
+ */
+struct opener_identity {
+	bool known;
+	uint64_t inode;
+	int64_t birth_seconds;
+	uint32_t birth_ns;
+};
+
+/*
  * Opening of paths for a worker, by policy: path itself, exactly as it was named by the user (and resolved then); for reading also files that
  * the image may be an overlay of: those of path's own folder, and those below the directories. Nothing that is not a regular file or a block device.
  * Such a path is absolute and without empty, "." and ".." parts; a symbolic link in it is refused.
@@ -45,6 +57,8 @@ struct opener_policy {
 	const char *const *directories; /* absolute, ends with NULL; or NULL for none */
 	bool no_siblings;		/* path's own folder holds nothing that the image may read, as is always so for a device's name */
 	bool may_write, may_create;
+	/* NULL, or which file path is: set by the first opening, and no other file of that name is opened afterwards */
+	struct opener_identity *identity;
 	bool *ret_created; /* with may_create: true while a file that was made for the worker has not been removed for it; only that one is written or removed */
 };
 /* The answer to an OPEN or REMOVE message, to be sent and its fds closed. May block as long as the file's storage does. */

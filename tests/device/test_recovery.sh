@@ -91,6 +91,25 @@ expect_match 'the caching page' '08 12 00' "$(sg_modes --page=8 "$device")"
 echo 'write back' >"$cache_type"
 expect_match 'the caching page' '08 12 04' "$(sg_modes --page=8 "$device")"
 
+step 'another file that gets the name of an image in use is not taken for it'
+other=$work/replaced
+truncate -s 8M "$other"
+fill "$other"
+lunkit attach --name replaced "$other" >/dev/null
+mv "$other" "$other.aside"
+truncate -s 8M "$other"
+kill -KILL "$(lun_property replaced worker-pid)"
+wait_for 60 'it is held' lun_state_is replaced held
+expect_match reason 'another file' "$(lun_property replaced reason)"
+kill_lunkitd KILL
+start_lunkitd
+wait_for 60 'it is held' lun_state_is replaced held
+mv "$other.aside" "$other"
+lunkit attach "$other" >/dev/null
+wait_for 10 'it serves' lun_state_is replaced serving
+same_as "$(lun_device replaced)" "$other"
+detach replaced
+
 step 'one that keeps dying is held, and reported'
 other=$work/healthy
 truncate -s 8M "$other"

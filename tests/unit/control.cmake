@@ -2,7 +2,7 @@
 lunkit_unit_test(supervise control)
 lunkit_unit_test(record control)
 lunkit_unit_test(settings control)
-lunkit_unit_test(control_modes control)
+lunkit_unit_test(control_memory control)
 lunkit_unit_test(lease control)
 lunkit_unit_test(task control)
 lunkit_unit_test(channel control)

@@ -198,6 +198,36 @@ static void test_siblings(void **state)
 	assert_int_equal(ask(PROTOCOL_OPEN, &policy, "/dev/null", 0), -EACCES);
 }
 
+static void test_another_file_of_that_name_is_refused(void **state)
+{
+	(void)state;
+	char path[PATH_MAX], aside[PATH_MAX];
+	strcpy(path, in_folder("disk"));
+	strcpy(aside, in_folder("aside"));
+	make_file(path);
+	struct opener_identity identity = { 0 };
+	struct opener_policy policy = { .path = path, .identity = &identity, .may_write = true };
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, 0), 0);
+	protocol_close_fds(&answer);
+	if (!identity.known)
+		skip(); /* the filesystem keeps no time of birth */
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_WRITE), 0);
+	protocol_close_fds(&answer);
+	struct opener_identity first = identity;
+
+	assert_int_equal(rename(path, aside), 0);
+	make_file(path);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_WRITE), -ESTALE);
+	assert_memory_equal(&identity, &first, sizeof(identity));
+	/* What an overlay lies on may be another one: it is only read. */
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, aside, 0), 0);
+	protocol_close_fds(&answer);
+
+	assert_int_equal(rename(aside, path), 0);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, LUNKIT_FILE_WRITE), 0);
+	protocol_close_fds(&answer);
+}
+
 static void test_direct_falls_back(void **state)
 {
 	(void)state;
@@ -224,6 +254,7 @@ int main(void)
 		TEST(test_a_link_that_appears_is_refused),
 		TEST(test_a_link_below_dev_is_followed),
 		TEST(test_siblings),
+		TEST(test_another_file_of_that_name_is_refused),
 		TEST(test_direct_falls_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
