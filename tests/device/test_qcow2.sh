@@ -117,7 +117,9 @@ rm "$work"/*.raw "$work"/out.qcow2
 step 'kill -9 of the worker under writes, again and again'
 attach "$image"
 name=$(lun_property "$image" name)
-fio_job killed --ioengine=libaio --rw=randwrite --bs=4k --iodepth=16 --size=256M --time_based --runtime=8 --verify=crc32c --verify_backlog=256 &
+head -c 32M /dev/urandom >"$work/flushed"
+dd if="$work/flushed" of="$device" bs=1M oflag=direct conv=fdatasync status=none
+fio_job killed --ioengine=libaio --rw=randwrite --bs=4k --iodepth=16 --offset=32M --size=256M --time_based --runtime=8 &
 fio=$!
 for _ in 1 2 3; do
     sleep 2
@@ -125,7 +127,9 @@ for _ in 1 2 3; do
     kill -KILL "$worker"
     wait_for 20 'a new worker serves' new_worker "$name" "$worker"
 done
-wait $fio || fail 'fio saw an error, or other data than it wrote'
+wait $fio || fail 'fio saw an error'
+blockdev --flushbufs "$device"
+cmp -n $((32 << 20)) "$device" "$work/flushed" || fail 'something that was flushed is gone'
 lunkit snapshot create "$image" kept
 detach "$device"
 # a crash may leave leaks, which a repair gives back, and nothing else
