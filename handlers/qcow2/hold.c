@@ -69,7 +69,6 @@ void hold_end(struct qcow2 *q)
 {
 	struct hold *hold = &q->hold;
 	uint64_t held = now_ns() - hold->since_ns;
-	hold->longest_ns = MAX(hold->longest_ns, held);
 	hold->active = false;
 	waiters_wake(&hold->waiters, 0);
 	lunkit_log(LUNKIT_LOG_DEBUG, "%s: requests were held for %llu microseconds", q->name, (unsigned long long)(held / 1000));

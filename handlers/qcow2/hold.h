@@ -11,7 +11,7 @@ struct hold {
 	struct waiters waiters;
 	struct waiter *owner, table;
 	struct lunkit_io deferred;
-	uint64_t since_ns, longest_ns; /* how long requests were held, at most */
+	uint64_t since_ns;
 };
 
 void hold_init(struct qcow2 *q);

@@ -136,7 +136,9 @@ static struct image *try_open(struct run *run, struct lunkit_error *err)
  */
 static bool is_stuck(struct run *run, struct image *image)
 {
-	if (run->kind != FAULT_SYNC && run->kind != FAULT_SYNC_STICKY)
+	/* A durable write that fails is a flush that fails, where it goes straight to the file. */
+	bool raw = strcmp(run->scenario->kind, "raw") == 0 && run->kind != FAULT_NONE && run->kind != FAULT_SHORT;
+	if (run->kind != FAULT_SYNC && run->kind != FAULT_SYNC_STICKY && !raw)
 		return false;
 	for (unsigned i = 0; i < 2; i++)
 		if (fakehost_request(run->fake, image, LUNKIT_FLUSH, 0, 0, NULL, 0) == 0)
