@@ -9,6 +9,9 @@
  * change, so that an idle image is complete on disk. Flushes that come while one runs share the next. A round that fails leaves everything dirty
  * that is not known to be durable, and writes it again next time: a write that did arrive is not harmed by that.
  *
+ * Where another process may have to go on with the image (q->survive), a request that has changed mappings, or has written where a mapping is new, is answered
+ * once these are in the file: as soon as a round has written them, not when that is durable. What is lost with this process then is leaks.
+ *
  * Slices that stand next to each other go out in one write.
  */
 #include <string.h>
@@ -59,6 +62,8 @@ void commit_init(struct qcow2 *q)
 	list_init(&commit->written);
 	waiters_init(&commit->next);
 	waiters_init(&commit->current);
+	waiters_init(&commit->store_next);
+	waiters_init(&commit->store_current);
 	waiters_init(&commit->ended);
 	for (unsigned i = 0; i < WRITERS; i++) {
 		commit->writers[i].next_free = commit->free_writers;
@@ -188,6 +193,22 @@ static void sync_done(struct lunkit_io *io, int result)
 
 /* ---- the round ---- */
 
+static void take_waiters(struct waiters *to, struct waiters *from)
+{
+	*to = *from;
+	if (!to->first)
+		waiters_init(to);
+	waiters_init(from);
+}
+
+static void wake_stored(struct qcow2 *q, int error)
+{
+	struct waiters stored;
+	take_waiters(&stored, &q->commit.store_current);
+	if (stored.first)
+		waiters_wake(&stored, error);
+}
+
 static void begin(struct qcow2 *q)
 {
 	struct commit *commit = &q->commit;
@@ -195,10 +216,8 @@ static void begin(struct qcow2 *q)
 	commit->wanted = false;
 	commit->error = q->broken;
 	commit->kind = 0;
-	commit->current = commit->next;
-	if (!commit->current.first)
-		waiters_init(&commit->current);
-	waiters_init(&commit->next);
+	take_waiters(&commit->current, &commit->next);
+	take_waiters(&commit->store_current, &commit->store_next);
 	for (unsigned kind = 0; kind < ORDER_KINDS; kind++)
 		for (struct list *node; (node = list_pop(&commit->dirty[kind]));) {
 			struct slice *slice = list_entry(node, struct slice, node);
@@ -225,10 +244,11 @@ static void end(struct qcow2 *q)
 	waiters_init(&commit->current);
 	if (flushes.first)
 		waiters_wake(&flushes, error);
+	wake_stored(q, error);
 	waiters_wake(&commit->ended, error);
 	/* When nothing can be written, there will be no room. */
 	waiters_wake(&q->cache.room, error);
-	if (!commit->running && (commit->next.first || (commit->wanted && !error)))
+	if (!commit->running && (commit->next.first || commit->store_next.first || (commit->wanted && !error)))
 		begin(q);
 }
 
@@ -257,6 +277,8 @@ static void advance(struct qcow2 *q)
 	}
 	if (commit->writes)
 		return;
+	if (!commit->error)
+		wake_stored(q, 0);
 	if (!commit->error && !order_round_is_durable(&q->order)) {
 		start_sync(q);
 		return;
@@ -294,4 +316,10 @@ bool commit_flush(struct qcow2 *q, struct waiter *waiter)
 	waiters_add(&commit->next, waiter);
 	commit_want(q);
 	return false;
+}
+
+void commit_store(struct qcow2 *q, struct waiter *waiter)
+{
+	waiters_add(&q->commit.store_next, waiter);
+	commit_want(q);
 }

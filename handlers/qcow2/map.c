@@ -40,6 +40,28 @@ static uint64_t slice_offset(const struct qcow2 *q, uint64_t l2_offset, uint64_t
 	return l2_offset + ((index >> shift) << q->slice_bits);
 }
 
+static bool slice_is_stored(const struct slice *slice)
+{
+	return !slice || !(slice->dirty || slice->again || (slice->committing && !slice->written));
+}
+
+bool map_is_stored(const struct qcow2 *q, uint64_t guest_offset, uint64_t end)
+{
+	const uint64_t span = (uint64_t)q->cluster_size << (q->slice_bits - 3);
+	for (uint64_t offset = guest_offset & ~(span - 1); offset < end; offset += span) {
+		uint64_t l1_index = l1_index_of(q, offset);
+		unsigned index;
+		if (l1_index >= q->l1.entries)
+			return true; /* behind the end of a disk that has shrunk */
+		if (!slice_is_stored(q->l1.slices[l1_index >> q->l1.shift]))
+			return false;
+		uint64_t l2_offset = table_get(&q->l1, l1_index) & ENTRY_OFFSET;
+		if (l2_offset && !slice_is_stored(cache_peek(q, slice_offset(q, l2_offset, offset, &index))))
+			return false;
+	}
+	return true;
+}
+
 static int check_entry(struct qcow2 *q, uint64_t guest_offset, uint64_t entry, enum map_kind kind)
 {
 	if (has_place(kind) && entry & ENTRY_OFFSET & q->cluster_mask)

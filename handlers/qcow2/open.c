@@ -251,6 +251,10 @@ int qcow2_open(const struct lunkit_params *params, void **ret_state, struct lunk
 	q->is_snapshot = lunkit_params_option(params, "snapshot");
 	q->read_only = params->read_only || q->is_snapshot;
 	q->durable = params->cache == LUNKIT_CACHE_WRITETHROUGH;
+	q->survive = params->survive && !q->read_only;
+	/* What the process before this one has written may not be durable. */
+	if (q->survive)
+		order_wrote(&q->order, ORDER_DATA | ORDER_BASE);
 	q->block_size = block_size ? (unsigned)strtoul(block_size->value, NULL, 10) : 512;
 	q->freeing.discard = !discard || discard->number;
 	snprintf(q->name, sizeof(q->name), "%s", params->name);

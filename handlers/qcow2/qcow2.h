@@ -161,8 +161,9 @@ struct writer {
 struct commit {
 	struct list dirty[ORDER_KINDS], round[ORDER_KINDS], written;
 	size_t dirty_count;
-	struct waiters next, current; /* flushes: for the next round, and those that the running one answers */
-	struct waiters ended;	      /* those who wait for the end of the running round, however it ends */
+	struct waiters next, current;		  /* flushes: for the next round, and those that the running one answers */
+	struct waiters store_next, store_current; /* the same, for those who want metadata in the file, not durable */
+	struct waiters ended;			  /* those who wait for the end of the running round, however it ends */
 	bool running, wanted, starting;
 	struct lunkit_io start;
 	unsigned kind; /* enum order_kind that is being written */
@@ -184,6 +185,8 @@ void commit_destroy(struct qcow2 *q);
  * from inside.
  */
 bool commit_flush(struct qcow2 *q, struct waiter *waiter);
+/* The same for metadata only, and the waiter is woken when it is written, before it is durable. */
+void commit_store(struct qcow2 *q, struct waiter *waiter);
 /* Starts a round soon, without anybody waiting. */
 void commit_want(struct qcow2 *q);
 /* A slice has become dirty, or there is something to give back later. */
@@ -229,6 +232,8 @@ struct mapping {
 /* 0, -EAGAIN (parked) or -errno. length: how much is of interest, at least 1. */
 int map_lookup(struct qcow2 *q, uint64_t guest_offset, uint64_t length, struct waiter *waiter, struct mapping *ret);
 enum map_kind map_classify(uint64_t entry);
+/* Whether every mapping of the range is in the file as it is in memory. */
+bool map_is_stored(const struct qcow2 *q, uint64_t guest_offset, uint64_t end);
 /* The L2 slice of a guest offset, ready for changing: made when there is none, copied when it is shared. Not pinned. */
 int map_for_write(struct qcow2 *q, uint64_t guest_offset, struct waiter *waiter, struct slice **ret_slice, unsigned *ret_index);
 /* Where a compressed cluster is: its first byte and how many bytes may belong to it. */
@@ -533,6 +538,7 @@ struct qcow2 {
 	bool has_job;	   /* one that changes tables runs */
 	bool stays_dirty;  /* the dirty bit is left for whoever opens the image next */
 	bool is_snapshot;  /* opened as a snapshot: only its tables are looked at */
+	bool survive;	   /* what was acknowledged has to be in the file: see commit.c */
 	struct hold hold;
 	int broken;		      /* the error of a failed sync: no flush may succeed any more */
 	unsigned epoch, in_flight[2]; /* parts, by the epoch that they began in */

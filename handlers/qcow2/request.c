@@ -39,6 +39,11 @@ static void finish(struct qcow2_request *r)
 		r->waiter.wake = flushed;
 		if (!commit_flush(r->q, &r->waiter))
 			return;
+	} else if (r->q->survive && r->result == 0 && !r->done && changes(r->request->op) &&
+		   !map_is_stored(r->q, r->request->offset, r->end)) {
+		r->waiter.wake = flushed;
+		commit_store(r->q, &r->waiter);
+		return;
 	}
 	request_end(r);
 }

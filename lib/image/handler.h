@@ -279,6 +279,11 @@ struct lunkit_params {
 	bool look_only; /* open: only control members and reads will be used, and no lock is to be taken: `lunkit info` of an image in use */
 	uint64_t size;	/* create: the virtual size */
 	unsigned depth; /* how many images were opened on top of this one: 0 for the image that was named */
+	/*
+	 * This process may be killed, and another go on for users who notice nothing: what was acknowledged has to be where that one finds it, in the file if not yet
+	 * durable. A handler that keeps changes in memory writes them before it acknowledges.
+	 */
+	bool survive;
 };
 
 /* The option's value, or NULL when it was not given. */

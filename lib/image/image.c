@@ -32,6 +32,7 @@ static int make_params(struct lunkit_host *host, const struct lunkit_handler *ha
 		.cache = params->cache,
 		.read_only = params->read_only || params->look_only,
 		.look_only = params->look_only,
+		.survive = params->survive,
 		.size = params->size,
 		.depth = params->depth,
 	};

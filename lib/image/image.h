@@ -71,9 +71,9 @@ struct image_params {
 	const char *name;    /* what follows the kind, decoded */
 	const char *options; /* "key=value;key=value", percent-encoded values, or NULL */
 	enum lunkit_cache cache;
-	bool read_only, look_only;
-	uint64_t size;	/* create */
-	unsigned depth; /* images opened on top of this one */
+	bool read_only, look_only, survive; /* as in struct lunkit_params */
+	uint64_t size;			    /* create */
+	unsigned depth;			    /* images opened on top of this one */
 };
 
 struct image;

@@ -389,6 +389,7 @@ static int session_open_image(struct session *session, struct lunkit_error *err)
 		.cache = (enum lunkit_cache)start->cache,
 		.read_only = start->flags & PROTOCOL_READ_ONLY,
 		.look_only = start->flags & PROTOCOL_LOOK_ONLY,
+		.survive = session->start->message.type == PROTOCOL_START_LUN,
 		.size = start->size,
 	};
 	if (session->start->message.type == PROTOCOL_CREATE)

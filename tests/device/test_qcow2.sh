@@ -119,7 +119,9 @@ attach "$image"
 name=$(lun_property "$image" name)
 head -c 32M /dev/urandom >"$work/flushed"
 dd if="$work/flushed" of="$device" bs=1M oflag=direct conv=fdatasync status=none
-fio_job killed --ioengine=libaio --rw=randwrite --bs=4k --iodepth=16 --offset=32M --size=256M --time_based --runtime=8 &
+# what was acknowledged is there, flushed or not
+fio_job killed --ioengine=libaio --rw=randwrite --bs=4k --iodepth=16 --offset=32M --size=256M --time_based --runtime=8 --verify=crc32c --verify_fatal=1 \
+    --verify_backlog=256 &
 fio=$!
 for _ in 1 2 3; do
     sleep 2
@@ -127,7 +129,7 @@ for _ in 1 2 3; do
     kill -KILL "$worker"
     wait_for 20 'a new worker serves' new_worker "$name" "$worker"
 done
-wait $fio || fail 'fio saw an error'
+wait $fio || fail 'fio saw an error, or other data than it wrote'
 blockdev --flushbufs "$device"
 cmp -n $((32 << 20)) "$device" "$work/flushed" || fail 'something that was flushed is gone'
 lunkit snapshot create "$image" kept
