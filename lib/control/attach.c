@@ -48,7 +48,8 @@ struct attach {
 	bool enable_failed;
 	bool adopt; /* the device is there without an export: what is left of an attach that was killed */
 	struct backstore_id backstore;
-	bool recorded;		/* by an earlier attach --persist */
+	struct record earlier;	/* what was recorded under the name before */
+	bool recorded;		/* earlier is valid */
 	struct lun_facts facts; /* after success */
 
 	struct lunkit_error err;
@@ -89,6 +90,16 @@ static void attach_end(struct attach *attach, struct lun *lun)
 		log_warning("cannot attach %s: %s", attach->image, attach->err.message);
 	attach->done(attach->argument, attach->err.code ? NULL : lun, &attach->err);
 	free(attach);
+}
+
+bool attach_is_under_way(const struct control *control, const char *name)
+{
+	list_for_each (node, &control->attaches) {
+		const struct attach *attach = list_entry(node, struct attach, node);
+		if (attach->resolved && strcmp(attach->name, name) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* ---- making it, on a task's thread ---- */
@@ -158,8 +169,23 @@ static int attach_record(struct attach *attach)
 	strcpy(record.image, attach->image);
 	strcpy(record.name, attach->name);
 	strcpy(record.serial, attach->options.serial);
+	attach->recorded = record_read(attach->state_directory, attach->name, &attach->earlier, NULL) == 0;
 	snprintf(record.fabric, sizeof(record.fabric), "%s", fabric_text(attach->options.fabric));
 	return record_write(attach->state_directory, &record, &attach->err);
+}
+
+/* The attach has failed: the records are what they were before. */
+static void attach_unrecord(struct attach *attach)
+{
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	if (!attach->options.persist)
+		return;
+	if (attach->recorded)
+		record_write(attach->state_directory, &attach->earlier, &err);
+	else
+		record_remove(attach->state_directory, attach->name, &err);
+	if (err.code)
+		log_warning("%s: %s", attach->name, err.message);
 }
 
 static void refuse_attached(struct attach *attach, const char *name, const char *device)
@@ -239,8 +265,8 @@ static void adopt_work(struct task *task)
 		return;
 	if (adopt(attach) == 0)
 		log_info("%s: took up what an interrupted attach had left", attach->name);
-	else if (attach->options.persist && !attach->recorded)
-		record_remove(attach->state_directory, attach->name, NULL);
+	else
+		attach_unrecord(attach);
 }
 
 static void attach_work(struct task *task)
@@ -279,8 +305,7 @@ remove:
 	if (r < 0)
 		log_warning("%s: the backstore of a failed attach can't be removed: %s", attach->name, strerror(-r));
 forget:
-	if (attach->options.persist)
-		record_remove(attach->state_directory, attach->name, NULL);
+	attach_unrecord(attach);
 }
 
 /* ---- the steps on the main thread ---- */
@@ -359,6 +384,13 @@ static bool can_adopt(const struct attach *attach, const struct lun *lun)
 static bool attach_is_there(struct attach *attach)
 {
 	struct lun *lun = lun_by_reference(attach->control, &attach->reference);
+	const char *name = lun ? lun->backstore.name : attach->name;
+	if (detach_is_under_way(attach->control, name)) {
+		lunkit_error_set(&attach->err, EBUSY, "LUN '%s' is being detached at this moment", name);
+		lunkit_error_hint(&attach->err, "try again once it is");
+		attach_end(attach, NULL);
+		return true;
+	}
 	if (lun && lun->state == LUN_HELD) {
 		attach->waiter.settled = attach_retried;
 		lun_retry(lun, &attach->waiter);
@@ -367,7 +399,6 @@ static bool attach_is_there(struct attach *attach)
 	if (lun && can_adopt(attach, lun)) {
 		attach->adopt = true;
 		attach->backstore = lun->backstore;
-		attach->recorded = lun->persistent;
 		strcpy(attach->serial, lun->serial);
 	} else if (lun) {
 		const struct names *devices = &lun->facts.devices;

@@ -136,6 +136,7 @@ int control_new(const struct control_config *config, struct control **ret, struc
 	list_init(&control->luns);
 	list_init(&control->jobs);
 	list_init(&control->attaches);
+	list_init(&control->detaches);
 	list_init(&control->survey_next);
 	worker_config_default(&control->worker);
 	if (control->settings->handlers[0])

@@ -103,6 +103,7 @@ void control_find(struct control *control, const char *name, void (*done)(void *
 
 struct detach {
 	struct task task;
+	struct list node;
 	struct control *control;
 	uint64_t lun;
 	struct target_root root;
@@ -122,9 +123,18 @@ struct detach_item {
 	int fd; /* of disk_claim(), or -1 */
 };
 
+bool detach_is_under_way(const struct control *control, const char *name)
+{
+	list_for_each (node, &control->detaches)
+		if (strcmp(list_entry(node, struct detach, node)->name, name) == 0)
+			return true;
+	return false;
+}
+
 static void detach_end(struct detach *detach)
 {
 	struct control *control = detach->control;
+	list_remove(&detach->node);
 	control->survey_time = 0;
 	if (detach->forgotten) {
 		names_remove(&control->records, detach->name);
@@ -297,7 +307,19 @@ static void detach_found(void *argument, struct lun *lun, const struct lunkit_er
 {
 	struct detach *detach = argument;
 	detach->task.done = detach_worked;
+	const char *under_way = NULL;
+	if (lun && (lun->added || attach_is_under_way(detach->control, lun->backstore.name)))
+		under_way = "attached";
+	else if (lun && detach_is_under_way(detach->control, lun->backstore.name))
+		under_way = "detached";
+	if (under_way) {
+		lunkit_error_set(&detach->err, EBUSY, "LUN '%s' is being %s at this moment", lun->backstore.name, under_way);
+		lunkit_error_hint(&detach->err, "try again once it is");
+		detach_end(detach);
+		return;
+	}
 	if (lun) {
+		list_add_tail(&detach->control->detaches, &detach->node);
 		detach->lun = lun->id;
 		detach->backstore = lun->backstore;
 		snprintf(detach->name, sizeof(detach->name), "%.63s", lun->backstore.name);
@@ -320,6 +342,7 @@ void control_detach(struct control *control, const char *name, unsigned flags, v
 		    void *argument)
 {
 	struct detach *detach = control_alloc(sizeof(*detach));
+	list_init(&detach->node);
 	detach->control = control;
 	detach->root = control->root;
 	detach->flags = flags;

@@ -35,6 +35,7 @@
 
 #define READY_SECONDS 30
 #define DRAIN_SECONDS 10
+#define SETTLE_SECONDS 10
 #define HELD_RESET (30 * SECOND)
 
 static void lun_worker_ended(void *argument, const struct lunkit_error *failure);
@@ -390,6 +391,18 @@ static void ignore_reply(void *argument, const struct protocol_result *reply, co
 	(void)err;
 }
 
+/* Somebody removes the device while it is being enabled: configfs lets nobody open its files then, and the removal waits until the enabling has failed. */
+static int on_settle_late(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct lun *lun = userdata;
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	(void)source;
+	(void)usec;
+	lunkit_error_set(&err, ETIMEDOUT, "cannot configure backstore '%s': it is being removed", lun->backstore.name);
+	lun_refuse(lun, &err);
+	return 0;
+}
+
 static void lun_worker_ready(void *argument, const struct protocol_ready *ready)
 {
 	struct lun *lun = argument;
@@ -412,6 +425,7 @@ static void lun_worker_ready(void *argument, const struct protocol_ready *ready)
 			log_warning("%s: the size given, %llu, is not the image's: it becomes %llu", lun->backstore.name,
 				    (unsigned long long)lun->size, (unsigned long long)ready->size);
 		lun_act(lun, ACTION_SETTLE, lun->size != ready->size ? ready->size : 0);
+		control_timer(lun->control, &lun->timer, SETTLE_SECONDS * SECOND, on_settle_late, lun);
 		return;
 	}
 	/* The disk keeps its size until the kernel, and with it the initiators, know the new one. */
@@ -505,6 +519,7 @@ static void action_done(struct task *task)
 		sd_event_source_set_enabled(lun->timer, SD_EVENT_ONESHOT);
 	if (lun && action->action == ACTION_SETTLE && lun->added) {
 		struct lunkit_error err = LUNKIT_ERROR_INIT;
+		lun->timer = sd_event_source_disable_unref(lun->timer);
 		if (action->result < 0) {
 			lunkit_error_set(&err, action->result, "cannot configure backstore '%s': %s", lun->backstore.name,
 					 strerror(-action->result));

@@ -46,6 +46,7 @@ struct control {
 	struct list jobs; /* struct job, also those that have ended lately; oldest first */
 	uint64_t last_job;
 	struct list attaches; /* struct attach, under way */
+	struct list detaches; /* struct detach, under way */
 	struct names records; /* names with a record */
 	struct failure failures[FAILURES_MAX];
 	unsigned failure_count;
@@ -60,6 +61,13 @@ struct control {
 	void (*stopped)(void *argument);
 	void *stopped_argument;
 };
+
+/*
+ * Whether a LUN of this name is being made or removed at this moment. Neither begins while the other is under way: configfs lets a device's removal wait for its being
+ * enabled and lets nobody open its files meanwhile, which being enabled needs.
+ */
+bool attach_is_under_way(const struct control *control, const char *name);
+bool detach_is_under_way(const struct control *control, const char *name);
 
 /* Remembers (and logs) a failure, or forgets it when err is NULL. */
 void control_note_failure(struct control *control, const char *name, const struct lunkit_error *err);

@@ -30,6 +30,7 @@
 #define HANDLERS_MAX 32
 #define RETRY_SECONDS 60
 #define NETLINK_BUFFER (4 * 1024 * 1024)
+#define BUSY_SECONDS 10
 #define NETLINK_OVERRUN 5 /* libnl's NLE_NOMEM, which ENOBUFS becomes */
 #define RTSLIB_FOLDER "/etc/rtslib-fb-target"
 #define PARAMETERS "module/target_core_user/parameters"
@@ -37,8 +38,10 @@
 struct target_events {
 	struct target_events_config config;
 	struct tcmulib_handler handlers[HANDLERS_MAX];
-	pthread_mutex_t lock; /* of the events' answers */
-	pthread_cond_t answered;
+	pthread_mutex_t lock; /* of the events' answers, and of busy */
+	pthread_cond_t answered, busy_changed;
+	bool busy;     /* the TCMU thread handles an event, and does not wait for the main thread */
+	uint64_t turn; /* counts its changes */
 	uint64_t last_device;
 	bool starting;
 };
@@ -103,11 +106,71 @@ static void event_run(struct queue_item *item)
 	event->events->config.receive(event, event->events->config.argument);
 }
 
+static void set_parameter(const struct target_root *root, const char *name, const char *value)
+{
+	int r = file_write(value, "%s/" PARAMETERS "/%s", root->sys, name);
+	if (r < 0)
+		log_warning("cannot write %s of module target_core_user: %s", name, strerror(-r));
+}
+
+/* The kernel resets only what is blocked; what begins meanwhile fails at once. */
+void target_events_release(void *argument)
+{
+	const struct target_root *root = argument;
+	if (!file_exists("%s/" PARAMETERS "/reset_netlink", root->sys))
+		return;
+	set_parameter(root, "block_netlink", "1");
+	set_parameter(root, "reset_netlink", "1");
+	set_parameter(root, "block_netlink", "0");
+}
+
+/* Returns what it was. */
+static bool set_busy(struct target_events *events, bool busy)
+{
+	pthread_mutex_lock(&events->lock);
+	bool was_busy = events->busy;
+	events->busy = busy;
+	events->turn++;
+	pthread_cond_signal(&events->busy_changed);
+	pthread_mutex_unlock(&events->lock);
+	return was_busy;
+}
+
+/*
+ * Somebody removes a device while it is being enabled: the removal waits for the enabling, that waits for us, and configfs lets nobody open the device's files, as
+ * libtcmu and we do, once a removal waits. The enabling has to fail then; so does whatever else waits for an answer at that moment.
+ */
+static void *guard_main(void *argument)
+{
+	struct target_events *events = argument;
+	pthread_setname_np(pthread_self(), "guard");
+	pthread_mutex_lock(&events->lock);
+	for (;;) {
+		while (!events->busy)
+			pthread_cond_wait(&events->busy_changed, &events->lock);
+		struct timespec until;
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_sec += BUSY_SECONDS;
+		int code = 0;
+		uint64_t turn = events->turn;
+		while (events->turn == turn && code == 0)
+			code = pthread_cond_timedwait(&events->busy_changed, &events->lock, &until);
+		if (events->turn != turn)
+			continue;
+		pthread_mutex_unlock(&events->lock);
+		log_warning("a device is removed while it is being enabled: what waits for the kernel target fails");
+		target_events_release(&events->config.root);
+		pthread_mutex_lock(&events->lock);
+	}
+	return NULL;
+}
+
 /* Hands the event over and waits for its answer. The event is gone afterwards. */
 static int event_ask(struct target_event *event)
 {
 	struct target_events *events = event->events;
 	struct timespec until;
+	bool busy = set_busy(events, false);
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += patience_seconds(event->type);
 	event->item.run = event_run;
@@ -121,6 +184,7 @@ static int event_ask(struct target_event *event)
 	int result = event->result;
 	event->abandoned = !answered;
 	pthread_mutex_unlock(&events->lock);
+	set_busy(events, busy);
 	if (answered) {
 		event_free(event);
 		return result;
@@ -205,23 +269,6 @@ static int on_reconfig(struct tcmu_device *dev, struct tcmulib_cfg_info *cfg)
 	return -EOPNOTSUPP;
 }
 
-static void set_parameter(const struct target_root *root, const char *name, const char *value)
-{
-	int r = file_write(value, "%s/" PARAMETERS "/%s", root->sys, name);
-	if (r < 0)
-		log_warning("cannot write %s of module target_core_user: %s", name, strerror(-r));
-}
-
-void target_events_release(void *argument)
-{
-	const struct target_root *root = argument;
-	if (!file_exists("%s/" PARAMETERS "/reset_netlink", root->sys))
-		return;
-	set_parameter(root, "block_netlink", "1");
-	set_parameter(root, "reset_netlink", "1");
-	set_parameter(root, "block_netlink", "0");
-}
-
 /* Where the kernel keeps persistent reservations: Debian's rtslib wants this folder, and it can only be named before the first fabric module is loaded. */
 static void set_database_folder(const struct target_root *root)
 {
@@ -280,12 +327,14 @@ static void *events_main(void *argument)
 	for (;;) {
 		if (poll(&master, 1, -1) < 0 && errno != EINTR)
 			log_error("cannot wait for the kernel target's events: %s", strerror(errno));
+		set_busy(events, true);
 		int r = master.revents ? tcmulib_master_fd_ready(context) : 0;
+		set_busy(events, false);
 		if (r < 0) {
 			log_warning("an event of the kernel target could not be read (netlink error %d)", -r);
 			/* Events were lost, and whoever waits for their answers would wait for ever: let them fail. */
 			if (r == -NETLINK_OVERRUN)
-				set_parameter(&events->config.root, "reset_netlink", "1");
+				target_events_release(&events->config.root);
 			usleep(100000); /* never spin on an error that stays */
 		}
 	}
@@ -313,17 +362,19 @@ int target_events_start(const struct target_events_config *config, struct target
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&events->answered, &attributes);
+	pthread_cond_init(&events->busy_changed, &attributes);
 	pthread_condattr_destroy(&attributes);
 	pthread_mutex_init(&events->lock, NULL);
 	the_events = events;
 
-	pthread_t thread;
-	int code = pthread_create(&thread, NULL, events_main, events);
-	if (code) {
-		the_events = NULL;
-		free(events);
+	pthread_t guard, thread;
+	int code = pthread_create(&guard, NULL, guard_main, events);
+	if (code == 0)
+		pthread_detach(guard);
+	if (code == 0)
+		code = pthread_create(&thread, NULL, events_main, events);
+	if (code) /* lunkitd ends, and the guard with it */
 		return lunkit_error_set(err, code, "cannot start a thread: %s", strerror(code));
-	}
 	pthread_detach(thread);
 	*ret = events;
 	return 0;

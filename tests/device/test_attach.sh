@@ -76,10 +76,65 @@ expect_equal 'where the link leads' "$device" "$(readlink -f "$link")"
 same_as "$device" "$image"
 detach "$device"
 
+step 'a device is removed while it is being enabled'
+# make_device : by hand, as folder; it is not enabled.
+folder=$configfs/core/user_99/slow
+make_device() {
+    mkdir -p "$folder"
+    echo "dev_config=raw/$image,dev_size=$(stat -c %s "$image")" >"$folder/control"
+}
+# remove_while_enabling : begins to remove the device, which $enabling enables, and lets the processes go on that are stopped.
+remove_while_enabling() {
+    rmdir "$folder" &
+    local removing=$!
+    sleep 1
+    kill -CONT "$@"
+    wait_for 40 'the enabling ends' process_ended $enabling
+    wait_for 40 'it is removed' process_ended $removing
+    wait $removing
+    rmdir "${folder%/*}"
+    lunkitd_answers >/dev/null || fail 'lunkitd does not answer'
+    expect_equal LUNs 0 "$(lun_count)"
+}
+step '  before lunkitd has looked at it'
+make_device
+kill -STOP "$(<"$daemon_pid_file")"
+(echo 1 >"$folder/enable" || true) 2>/dev/null &
+enabling=$!
+sleep 0.5
+remove_while_enabling "$(<"$daemon_pid_file")"
+step '  while its worker starts'
+make_device
+(echo 1 >"$folder/enable" || true) 2>/dev/null &
+enabling=$!
+until worker=$(pgrep -x lunkit-worker); do :; done
+kill -STOP "$worker"
+remove_while_enabling "$worker"
+step '  detach waits for no attach'
+lunkit attach --name slow "$image" >"$work/slow" 2>&1 &
+enabling=$!
+until [[ -e $(echo "$configfs"/core/user_*/slow) ]]; do :; done
+lunkit detach slow >"$work/detach" 2>&1 || expect_match 'why not' 'being attached|not attached' "$(<"$work/detach")"
+wait $enabling || fail "$(<"$work/slow")"
+lunkit detach slow || expect_match 'why not' 'not attached' "$(lunkit detach slow 2>&1)"
+
 step 'persistent ones are attached again'
 attach --persist --name kept "$image"
+wwn=$(lunkit status --json kept | grep -om 1 'naa\.[0-9a-f]*')
 detach --keep kept
 expect_equal LUNs 0 "$(lun_count)"
+# One that fails after it was recorded leaves the record as it was.
+truncate -s 8M "$work/blocker"
+lunkit attach --name blocker "$work/blocker" >/dev/null
+taken=$configfs/loopback/$wwn
+mkdir "$taken" "$taken/tpgt_1" "$taken/tpgt_1/lun/lun_0"
+ln -s "$(echo "$configfs"/core/user_*/blocker)" "$taken/tpgt_1/lun/lun_0/blocker"
+cp -r /var/lib/lunkit/luns "$work/luns"
+expect_error 'another target' -- lunkit attach --persist --name kept --read-only "$image"
+diff -r "$work/luns" /var/lib/lunkit/luns || fail 'the records have changed'
+rm "$taken/tpgt_1/lun/lun_0/blocker"
+rmdir "$taken/tpgt_1/lun/lun_0" "$taken/tpgt_1" "$taken"
+detach blocker
 expect_equal 'what restore prints' kept "$(lunkit restore)"
 expect_equal persistent true "$(lun_property kept persistent)"
 same_as "$device" "$image"
