@@ -22,6 +22,7 @@
 #include "base/byteorder.h"
 #include "base/checked.h"
 #include "base/list.h"
+#include "commit.h"
 #include "file.h"
 #include "format.h"
 #include "hold.h"
@@ -145,60 +146,6 @@ int table_set(struct qcow2 *q, struct table *table, uint64_t index, uint64_t val
 int table_init(struct qcow2 *q, struct table *table, enum order_kind kind, uint64_t offset, uint64_t entries);
 int table_load(struct qcow2 *q, struct table *table);
 void table_destroy(struct qcow2 *q, struct table *table);
-
-/* ---- commit ------------------------------------------------------------------------------------------------------------------------------- */
-
-#define WRITERS 16
-#define WRITER_SLICES 16
-struct writer {
-	struct transfer transfer; /* first */
-	struct writer *next_free;
-	struct slice *slices[WRITER_SLICES];
-	struct iovec iov[WRITER_SLICES];
-	unsigned count;
-};
-
-struct commit {
-	struct list dirty[ORDER_KINDS], round[ORDER_KINDS], written;
-	size_t dirty_count;
-	struct waiters next, current;		  /* flushes: for the next round, and those that the running one answers */
-	struct waiters store_next, store_current; /* the same, for those who want metadata in the file, not durable */
-	struct waiters ended;			  /* those who wait for the end of the running round, however it ends */
-	bool running, wanted, starting;
-	struct lunkit_io start;
-	unsigned kind; /* enum order_kind that is being written */
-	unsigned writes;
-	int error; /* of the running round; of the last one when none runs */
-	struct lunkit_io sync;
-	struct writer writers[WRITERS], *free_writers;
-	struct lunkit_alarm alarm;
-	bool armed;
-	unsigned idle_ticks;
-	uint64_t uses_seen;
-};
-
-void commit_init(struct qcow2 *q);
-/* Cancels the alarm. Nothing may be running. */
-void commit_destroy(struct qcow2 *q);
-/*
- * Makes durable all that was written and all metadata that was changed before: true when it is already, else waiter->wake(0 or -errno), never
- * from inside.
- */
-bool commit_flush(struct qcow2 *q, struct waiter *waiter);
-/* The same for metadata only, and the waiter is woken when it is written, before it is durable. */
-void commit_store(struct qcow2 *q, struct waiter *waiter);
-/* Starts a round soon, without anybody waiting. */
-void commit_want(struct qcow2 *q);
-/* A slice has become dirty, or there is something to give back later. */
-void commit_arm(struct qcow2 *q);
-
-/* done() when everything in memory is in the file, maybe from inside. No request may be in flight. */
-struct quiet {
-	struct waiter waiter;
-	struct qcow2 *q;
-	void (*done)(struct quiet *quiet, int result);
-};
-void quiet_wait(struct quiet *quiet);
 
 /* ---- metadata in the file ---------------------------------------------------------------------------------------------------------------- */
 
