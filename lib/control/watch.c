@@ -10,7 +10,7 @@
 #include "control/lun.h"
 #include "control/state.h"
 
-#define INTERVAL (10 * SECOND)
+#define INTERVAL (15 * SECOND)
 #define ANSWER_SECONDS 10
 
 struct watch {

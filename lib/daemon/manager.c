@@ -189,6 +189,19 @@ static int method_detach(sd_bus_message *call, void *userdata, sd_bus_error *ret
 	return 1;
 }
 
+/* A LUN that is being made has no object yet. */
+static void find_done(void *argument, struct lun *lun, const struct lunkit_error *err)
+{
+	struct lunkit_error hidden = LUNKIT_ERROR_INIT;
+	if (lun && !lun->visible) {
+		lunkit_error_set(&hidden, EBUSY, "LUN '%s' is being attached at this moment", lun->backstore.name);
+		lunkit_error_hint(&hidden, "try again once it is");
+		lun_done(argument, NULL, &hidden);
+		return;
+	}
+	lun_done(argument, lun, err);
+}
+
 static int method_find(sd_bus_message *call, void *userdata, sd_bus_error *ret_error)
 {
 	struct service *service = userdata;
@@ -197,7 +210,7 @@ static int method_find(sd_bus_message *call, void *userdata, sd_bus_error *ret_e
 	int r = sd_bus_message_read(call, "s", &name);
 	if (r < 0)
 		return r;
-	control_find(service->control, name, lun_done, sd_bus_message_ref(call));
+	control_find(service->control, name, find_done, sd_bus_message_ref(call));
 	return 1;
 }
 
