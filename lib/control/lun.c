@@ -190,7 +190,7 @@ static void lun_free(struct lun *lun)
 		lun->control->config.lun_removed(lun->control->config.argument, lun);
 	lun_settled(lun, true, &gone);
 	sd_event_source_disable_unref(lun->timer);
-	sd_event_source_disable_unref(lun->watch_timer);
+	lun_watch_end(lun);
 	channel_free(lun->channel);
 	if (lun->uio_fd >= 0)
 		close(lun->uio_fd);

@@ -69,6 +69,7 @@ struct lun {
 	bool resizing;
 	int uio_fd;
 	uint64_t ring_length;
+	const void *ring;		      /* watch.c's view of it, or NULL */
 	struct target_event *added, *removed; /* events that wait for an answer */
 	struct list waiters;		      /* struct lun_waiter */
 };
@@ -109,6 +110,7 @@ pid_t lun_worker_pid(const struct lun *lun); /* 0: none */
 
 /* watch.c: looks in a while whether the worker still answers. */
 void lun_watch(struct lun *lun);
+void lun_watch_end(struct lun *lun);
 
 /* lun_size.c: sizes of the image, of the kernel's device and of the disks here */
 void lun_size_event(struct lun *lun, struct target_event *event);
