@@ -15,8 +15,8 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "detach.h"
 
 #define COPIERS 4
@@ -60,13 +60,6 @@ struct flatten {
 };
 
 static void go_on(struct flatten *flatten);
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* ---- the end ---- */
 
@@ -292,7 +285,7 @@ static void rung(struct lunkit_alarm *alarm)
 /* True: length bytes may be copied now. */
 static bool may_copy(struct flatten *flatten, uint64_t length)
 {
-	uint64_t rate = lunkit_job_rate(flatten->job), now = now_ns();
+	uint64_t rate = lunkit_job_rate(flatten->job), now = clock_now_ns();
 	if (!rate)
 		return true;
 	if (flatten->paid_ns > now) {

@@ -7,16 +7,9 @@
  * A write that found its place before has to arrive before somebody copies what is there: that is all that is waited for, so the hold is as long as the
  * slowest request that the storage has at that moment. Flushes and the round go on.
  */
-#include <time.h>
 
+#include "base/clock.h"
 #include "qcow2.h"
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static void look(struct qcow2 *q)
 {
@@ -61,14 +54,14 @@ void hold_begin(struct qcow2 *q, struct waiter *owner)
 	struct hold *hold = &q->hold;
 	hold->active = hold->settling = true;
 	hold->owner = owner;
-	hold->since_ns = now_ns();
+	hold->since_ns = clock_now_ns();
 	hold_settle(q);
 }
 
 void hold_end(struct qcow2 *q)
 {
 	struct hold *hold = &q->hold;
-	uint64_t held = now_ns() - hold->since_ns;
+	uint64_t held = clock_now_ns() - hold->since_ns;
 	hold->active = false;
 	waiters_wake(&hold->waiters, 0);
 	lunkit_log(LUNKIT_LOG_DEBUG, "%s: requests were held for %llu microseconds", q->name, (unsigned long long)(held / 1000));

@@ -3,22 +3,15 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "cli/format.h"
 
 #define SECOND UINT64_C(1000000000)
 #define TERMINAL_NS (SECOND / 5)
 #define LINES_NS (3 * SECOND)
 #define PATIENCE_NS (SECOND / 2) /* what is done sooner needs no progress */
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec;
-}
 
 const char *progress_line(uint64_t done, uint64_t total, uint64_t first_done, uint64_t elapsed_ns, char *out, size_t size)
 {
@@ -35,14 +28,14 @@ const char *progress_line(uint64_t done, uint64_t total, uint64_t first_done, ui
 
 void progress_begin(struct progress *progress, const char *what)
 {
-	*progress = (struct progress){ .what = what, .terminal = isatty(STDERR_FILENO), .start_ns = now_ns() };
+	*progress = (struct progress){ .what = what, .terminal = isatty(STDERR_FILENO), .start_ns = clock_now_ns() };
 	progress->told_ns = progress->start_ns;
 }
 
 void progress_update(void *argument, uint64_t done, uint64_t total)
 {
 	struct progress *progress = argument;
-	uint64_t now = now_ns();
+	uint64_t now = clock_now_ns();
 	char line[256];
 	if (!progress->has_first) {
 		progress->has_first = true;

@@ -16,9 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "image/copying.h"
 
 #define DEPTH_DEFAULT 16u
@@ -30,13 +30,6 @@
 #define UNIT_MIN ((uint64_t)4096)
 #define UNIT_MAX ((uint64_t)64 << 10)
 #define TICK_NS 100000000u
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* ---- failures ---- */
 
@@ -73,7 +66,7 @@ int copying_fail_request(struct copying *copying, int result, const struct image
 /* What the rate has allowed since the last look; it may have been changed at any time. */
 static void pay(struct copying *copying, uint64_t rate)
 {
-	uint64_t now = now_ns();
+	uint64_t now = clock_now_ns();
 	/* What was not used for a moment may be made up for. */
 	double least = -(double)rate * (TICK_NS / 1e9);
 	copying->owed -= (double)(now - copying->owed_at) * (double)rate / 1e9;
@@ -184,7 +177,7 @@ static void paced(struct loop_alarm *alarm)
 
 void copying_begin(struct copying *copying)
 {
-	copying->owed_at = now_ns();
+	copying->owed_at = clock_now_ns();
 	copying->tick.ring = tick;
 	copying->pace.ring = paced;
 	loop_alarm_set(copying->loop, &copying->tick, TICK_NS);

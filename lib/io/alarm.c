@@ -4,17 +4,9 @@
  * call in most cases: a timeout that is too early finds nothing due and is armed again for what is first then; one that is too late is
  * stopped and armed anew.
  */
-#include <errno.h>
-#include <time.h>
-
+#include "base/clock.h"
 #include "io/ring.h"
-
-static uint64_t alarm_now(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
+#include <errno.h>
 
 static void timer_done(struct loop_op *op, int result);
 
@@ -42,7 +34,7 @@ static void timer_done(struct loop_op *op, int result)
 	alarms->armed = false;
 	if (result < 0 && result != -ETIME && result != -ECANCELED)
 		return; /* the ring is broken, and loop_turn() will say so */
-	uint64_t now = alarm_now();
+	uint64_t now = clock_now_ns();
 	/* ring() may set and cancel any alarm: the list is looked at anew each time. What it sets for now waits for the next round. */
 	while (!list_empty(&alarms->set)) {
 		struct loop_alarm *alarm = list_entry(alarms->set.next, struct loop_alarm, node);
@@ -52,13 +44,13 @@ static void timer_done(struct loop_op *op, int result)
 		alarm->due = 0;
 		alarm->ring(alarm);
 	}
-	arm(loop, alarm_now());
+	arm(loop, clock_now_ns());
 }
 
 void loop_alarm_set(struct loop *loop, struct loop_alarm *alarm, uint64_t ns)
 {
 	loop_alarm_cancel(loop, alarm);
-	uint64_t now = alarm_now();
+	uint64_t now = clock_now_ns();
 	alarm->due = now + ns + 1;
 	struct list *before = &loop->alarms.set;
 	list_for_each (node, &loop->alarms.set)

@@ -16,10 +16,10 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "io/ring.h"
 
@@ -35,13 +35,6 @@ static const unsigned char allowed_ops[] = {
 	IORING_OP_READ,	   IORING_OP_READV,    IORING_OP_WRITE,	       IORING_OP_WRITEV,  IORING_OP_FSYNC,	    IORING_OP_FALLOCATE,
 	IORING_OP_FADVISE, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_TIMEOUT, IORING_OP_TIMEOUT_REMOVE,
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* liburing 2.3 declares these two but does not export them. */
 static int ring_register(struct io_uring *ring, unsigned opcode, void *argument, unsigned count)
@@ -92,14 +85,6 @@ static int ring_new(struct io_uring *ring, unsigned depth, bool restrict_ops)
 	return r < 0 ? r : 0;
 }
 
-static unsigned processors(void)
-{
-	cpu_set_t set;
-	if (sched_getaffinity(0, sizeof(set), &set) < 0)
-		return 1;
-	return (unsigned)CPU_COUNT(&set);
-}
-
 int loop_new(const struct loop_config *config, struct loop **ret)
 {
 	struct loop *loop = calloc(1, sizeof(*loop));
@@ -122,7 +107,7 @@ int loop_new(const struct loop_config *config, struct loop **ret)
 	}
 	loop->deferred_end = &loop->deferred;
 	list_init(&loop->alarms.set);
-	spin_init(&loop->spin, config->poll_max_ns, processors());
+	spin_init(&loop->spin, config->poll_max_ns, work_processors());
 	*ret = loop;
 	return 0;
 fail:
@@ -326,7 +311,7 @@ static bool is_dry(const struct loop *loop)
 static bool look_on(struct loop *loop)
 {
 	struct spin *spin = &loop->spin;
-	bool go_on = spin_start(spin, now_ns());
+	bool go_on = spin_start(spin, clock_now_ns());
 	if (!go_on)
 		return false;
 	loop->statistics.spins++;
@@ -337,7 +322,7 @@ static bool look_on(struct loop *loop)
 			return true;
 		}
 		if (spin_relax(spin))
-			go_on = spin_continue(spin, now_ns());
+			go_on = spin_continue(spin, clock_now_ns());
 	}
 	return false;
 }
@@ -367,7 +352,7 @@ int loop_turn(struct loop *loop, bool wait)
 		return enter(loop, false);
 	}
 	int r = enter(loop, true);
-	spin_slept(&loop->spin, now_ns());
+	spin_slept(&loop->spin, clock_now_ns());
 	return r;
 }
 

@@ -65,5 +65,7 @@ struct io_uring_sqe *ring_make_room(struct loop *loop);
 /* A poll operation that the kernel has ended starts again. */
 void ring_arm_poll(struct loop *loop, struct loop_op *op);
 
+/* That this process may run on. */
+unsigned work_processors(void);
 int work_pool_init(struct work_pool *pool);
 void work_pool_destroy(struct work_pool *pool);

@@ -7,8 +7,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "base/clock.h"
 
 #define ROUNDS 15
 #define STACK_SIZE (128u << 10)
@@ -42,13 +43,6 @@ static void *answer(void *argument)
 	return NULL;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static int compare(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -72,10 +66,10 @@ static uint64_t measure(struct pair *pair)
 	if (r != 0)
 		return 0;
 	for (int i = 0; i < ROUNDS; i++) {
-		uint64_t start = now_ns();
+		uint64_t start = clock_now_ns();
 		wake(pair->there);
 		wait_for(pair->back);
-		rounds[i] = now_ns() - start;
+		rounds[i] = clock_now_ns() - start;
 	}
 	pthread_join(thread, NULL);
 	qsort(rounds, ROUNDS, sizeof(rounds[0]), compare);

@@ -22,7 +22,7 @@
 
 #define STACK_SIZE (256u << 10)
 
-static unsigned count_processors(void)
+unsigned work_processors(void)
 {
 	cpu_set_t set;
 	return sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
@@ -30,7 +30,7 @@ static unsigned count_processors(void)
 
 int work_pool_init(struct work_pool *pool)
 {
-	unsigned processors = count_processors();
+	unsigned processors = work_processors();
 	pool->most = MIN(MAX(processors, (unsigned)WORK_THREADS_MIN), (unsigned)WORK_THREADS_MAX);
 	pool->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (pool->event_fd < 0)

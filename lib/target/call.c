@@ -2,7 +2,6 @@
 #include "target/call.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <spawn.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -10,24 +9,10 @@
 
 #include "target/path.h"
 
-static int write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno;
-	ssize_t written;
-	do
-		written = write(fd, text, strlen(text));
-	while (written < 0 && errno == EINTR);
-	int code = written < 0 ? errno : 0;
-	close(fd);
-	return code;
-}
-
 int call_perform(const char *verb, const char *path, const char *argument)
 {
 	if (strcmp(verb, "write") == 0 && argument)
-		return write_text(path, argument);
+		return -file_write(argument, "%s", path);
 	if (strcmp(verb, "symlink") == 0 && argument)
 		return symlink(argument, path) < 0 ? errno : 0;
 	if (strcmp(verb, "rmdir") == 0 && !argument)

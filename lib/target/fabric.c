@@ -198,6 +198,7 @@ static int group_is_used(const struct target_root *root, const struct export *ex
 	return used;
 }
 
+/* With its LUNs that have no backstore. */
 static void group_remove(const struct target_root *root, const struct export *export)
 {
 	struct names luns;
@@ -233,17 +234,13 @@ int fabric_remove_empty(const struct target_root *root, enum fabric fabric, cons
 }
 
 /* How far fabric_export() has come, and so what has to be undone. */
-enum export_stage { STAGE_NONE, STAGE_TARGET, STAGE_GROUP, STAGE_LUN };
+enum export_stage { STAGE_NONE, STAGE_TARGET, STAGE_GROUP };
 
 static void export_undo(const struct target_root *root, const struct export *export, enum export_stage stage)
 {
 	switch (stage) {
-	case STAGE_LUN:
-		call_rmdir(root, "%s/%s/%s/tpgt_%u/lun/lun_%u", root->configfs, export->folder, export->wwn, export->tpgt, export->lun);
-		/* fall through */
 	case STAGE_GROUP:
-		group_write(root, export, "nexus", "NULL");
-		call_rmdir(root, "%s/%s/%s/tpgt_%u", root->configfs, export->folder, export->wwn, export->tpgt);
+		group_remove(root, export);
 		/* fall through */
 	case STAGE_TARGET:
 		call_rmdir(root, "%s/%s/%s", root->configfs, export->folder, export->wwn);
@@ -283,7 +280,6 @@ static int export_build(const struct target_root *root, const struct export *exp
 	r = folder_make("%s/%s/%s/tpgt_%u/lun/lun_%u", root->configfs, export->folder, export->wwn, export->tpgt, export->lun);
 	if (r < 0)
 		return r;
-	*stage = STAGE_LUN;
 	return export_link(root, export, &export->backstore);
 }
 

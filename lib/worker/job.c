@@ -8,10 +8,10 @@
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "worker/job_internal.h"
 
@@ -114,16 +114,9 @@ const char *jobs_current(const struct jobs *jobs, uint64_t *ret_done, uint64_t *
 	return NULL;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 void job_progress(struct job *job, uint64_t done, uint64_t total)
 {
-	uint64_t now = now_ns();
+	uint64_t now = clock_now_ns();
 	job->done = done;
 	job->total = total;
 	if (now - job->told_ns < TOLD_NS)
