@@ -1,63 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Creating, checking, growing and describing images on a real filesystem, with qemu-img as the judge where there is one. */
-#include <stdarg.h>
-#include <sys/wait.h>
-
 #include "base/byteorder.h"
-#include "image_fixture.h"
-
-const struct lunkit_handler *qcow2_handler_entry(void);
-const struct lunkit_handler *raw_handler_entry(void);
-
-#define MIB ((uint64_t)1 << 20)
-
-static char directory[64], path[96], other[96];
-
-static const struct lunkit_handler *qcow2_handler(void)
-{
-	const struct lunkit_handler *handler;
-	assert_int_equal(handler_adopt(raw_handler_entry(), &handler, NULL), 0);
-	assert_int_equal(handler_adopt(qcow2_handler_entry(), &handler, NULL), 0);
-	return handler;
-}
-
-static int setup(void **state)
-{
-	strcpy(directory, "/var/tmp/lunkit-qcow2-XXXXXX");
-	if (!mkdtemp(directory))
-		return -1;
-	snprintf(path, sizeof(path), "%s/image", directory);
-	snprintf(other, sizeof(other), "%s/other", directory);
-	return fixture_setup(state);
-}
-
-static int teardown(void **state)
-{
-	unlink(path);
-	unlink(other);
-	if (rmdir(directory) < 0)
-		return -1;
-	return fixture_teardown(state);
-}
-
-__attribute__((format(printf, 1, 2))) static int command(const char *format, ...)
-{
-	char text[512];
-	va_list args;
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	int status = system(text);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 255;
-}
-
-static bool have_qemu(void)
-{
-	static int have = -1;
-	if (have < 0)
-		have = command("command -v qemu-img >/dev/null 2>&1") == 0;
-	return have;
-}
+#include "qcow2_fixture.h"
 
 static int create(struct fixture *fixture, const char *name, uint64_t size, const char *options, struct lunkit_error *err)
 {

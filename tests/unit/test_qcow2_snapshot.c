@@ -1,64 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Snapshots, flattening, shrinking and repairs that make new refblocks, on a real filesystem, with qemu-img as the judge where there is one. */
-#include <stdarg.h>
-#include <sys/wait.h>
-
 #include "base/byteorder.h"
-#include "image_fixture.h"
+#include "qcow2_fixture.h"
 
-const struct lunkit_handler *qcow2_handler_entry(void);
-const struct lunkit_handler *raw_handler_entry(void);
-
-#define MIB ((uint64_t)1 << 20)
 #define CLUSTER ((uint64_t)65536)
-
-static char directory[64], path[96], base[96];
-
-static const struct lunkit_handler *qcow2_handler(void)
-{
-	const struct lunkit_handler *handler;
-	assert_int_equal(handler_adopt(raw_handler_entry(), &handler, NULL), 0);
-	assert_int_equal(handler_adopt(qcow2_handler_entry(), &handler, NULL), 0);
-	return handler;
-}
-
-static int setup(void **state)
-{
-	strcpy(directory, "/var/tmp/lunkit-qcow2-XXXXXX");
-	if (!mkdtemp(directory))
-		return -1;
-	snprintf(path, sizeof(path), "%s/image", directory);
-	snprintf(base, sizeof(base), "%s/base", directory);
-	return fixture_setup(state);
-}
-
-static int teardown(void **state)
-{
-	unlink(path);
-	unlink(base);
-	if (rmdir(directory) < 0)
-		return -1;
-	return fixture_teardown(state);
-}
-
-__attribute__((format(printf, 1, 2))) static int command(const char *format, ...)
-{
-	char text[512];
-	va_list args;
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	int status = system(text);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 255;
-}
-
-static bool have_qemu(void)
-{
-	static int have = -1;
-	if (have < 0)
-		have = command("command -v qemu-img >/dev/null 2>&1") == 0;
-	return have;
-}
 
 static void qemu_finds_nothing(void)
 {
@@ -291,7 +236,7 @@ static void a_snapshot_is_read_while_the_image_is_written(void **state)
 
 static void make_base(uint64_t size)
 {
-	int fd = open(base, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int fd = open(other, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	char *data = malloc(size);
 	memset(data, 'z', size);
 	memset(data + size / 2, 0, size / 4);
@@ -311,14 +256,14 @@ static void a_flattened_image_stands_alone(void **state)
 {
 	struct fixture *fixture = *state;
 	make_base(4 * MIB);
-	must_create(fixture, 6 * MIB, "backing=base;backing-format=raw");
+	must_create(fixture, 6 * MIB, "backing=other;backing-format=raw");
 	struct image *image = must_open(fixture, NULL);
 	fill(fixture, image, MIB, MIB, 'o');
 	assert_int_equal(snapshot(fixture, image, LUNKIT_SNAPSHOT_CREATE, "s"), 0);
 	assert_int_equal(flatten(fixture, image), -EOPNOTSUPP);
 	assert_int_equal(snapshot(fixture, image, LUNKIT_SNAPSHOT_DELETE, "s"), 0);
 	assert_int_equal(flatten(fixture, image), 0);
-	assert_int_equal(unlink(base), 0);
+	assert_int_equal(unlink(other), 0);
 	for (unsigned pass = 0; pass < 2; pass++) {
 		assert_true(reads_as(fixture, image, 0, MIB, 'z'));
 		assert_true(reads_as(fixture, image, MIB, MIB, 'o'));
@@ -351,7 +296,7 @@ static void flattening_can_be_cancelled_and_taken_up_again(void **state)
 {
 	struct fixture *fixture = *state;
 	make_base(16 * MIB);
-	must_create(fixture, 16 * MIB, "backing=base;backing-format=raw");
+	must_create(fixture, 16 * MIB, "backing=other;backing-format=raw");
 	struct image *image = must_open(fixture, NULL);
 	struct job_probe probe = { .job = { .done = note_job, .progress = stop_at_once, .rate = 1000000000 } };
 	image_flatten(image, &probe.job);

@@ -7,10 +7,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#include "image_fixture.h"
-
-const struct lunkit_handler *qcow2_handler_entry(void);
-const struct lunkit_handler *raw_handler_entry(void);
+#include "qcow2_fixture.h"
 
 #define BLOCK 4096u
 #define BLOCKS 2048u
@@ -39,16 +36,6 @@ struct op {
 	uint32_t *buffer;
 };
 
-static char directory[64], path[96];
-
-static const struct lunkit_handler *handler(void)
-{
-	const struct lunkit_handler *ret;
-	assert_int_equal(handler_adopt(raw_handler_entry(), &ret, NULL), 0);
-	assert_int_equal(handler_adopt(qcow2_handler_entry(), &ret, NULL), 0);
-	return ret;
-}
-
 static struct image *must_open(struct fixture *fixture, bool survive)
 {
 	struct lunkit_error err;
@@ -56,7 +43,7 @@ static struct image *must_open(struct fixture *fixture, bool survive)
 	const struct image_params params = { .name = path, .survive = survive };
 	int r;
 	/* The I/O of one that was killed holds the image's lock until it has ended. */
-	while ((r = image_open(&fixture->host, handler(), &params, &image, &err)) == -EAGAIN)
+	while ((r = image_open(&fixture->host, qcow2_handler(), &params, &image, &err)) == -EAGAIN)
 		usleep(10000);
 	if (r < 0)
 		fail_msg("%s", err.message);
@@ -182,7 +169,7 @@ static void survive(struct fixture *fixture, const char *options, unsigned clust
 	const struct image_params params = { .name = path, .size = BLOCKS * BLOCK, .options = options };
 	struct block *blocks = mmap(NULL, BLOCKS * sizeof(*blocks), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_true(blocks != MAP_FAILED);
-	if (image_create(&fixture->host, handler(), &params, &err) < 0)
+	if (image_create(&fixture->host, qcow2_handler(), &params, &err) < 0)
 		fail_msg("%s: %s", options, err.message);
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		pid_t pid = fork();
@@ -197,28 +184,11 @@ static void survive(struct fixture *fixture, const char *options, unsigned clust
 	}
 	munmap(blocks, BLOCKS * sizeof(*blocks));
 	/* 3: leaks, which is all that may be wrong */
-	if (system("command -v qemu-img >/dev/null 2>&1") == 0) {
-		char command[256];
-		snprintf(command, sizeof(command), "qemu-img check -q -f qcow2 %s >/dev/null 2>&1", path);
-		int status = system(command);
-		assert_true(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 3));
+	if (have_qemu()) {
+		int status = command("qemu-img check -q -f qcow2 %s >/dev/null 2>&1", path);
+		assert_true(status == 0 || status == 3);
 	}
 	unlink(path);
-}
-
-static int setup(void **state)
-{
-	strcpy(directory, "/var/tmp/lunkit-survive-XXXXXX");
-	if (!mkdtemp(directory))
-		return -1;
-	snprintf(path, sizeof(path), "%s/image", directory);
-	return fixture_setup(state);
-}
-
-static int teardown(void **state)
-{
-	unlink(path);
-	return rmdir(directory) < 0 ? -1 : fixture_teardown(state);
 }
 
 static void usual_clusters(void **state)
