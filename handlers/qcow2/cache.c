@@ -61,6 +61,7 @@ int cache_init(struct qcow2 *q, uint64_t bytes)
 	struct cache *cache = &q->cache;
 	list_init(&cache->clock);
 	waiters_init(&cache->room);
+	slabs_init(&cache->slabs, MAX(q->slice_size, q->geometry.memory_alignment));
 	/* An L2 table that is copied has all of its slices in the cache at once. */
 	bytes = MAX(bytes, CACHE_MIN + 2 * q->cluster_size);
 	cache->limit = (size_t)(bytes >> q->slice_bits);
@@ -72,15 +73,10 @@ int cache_init(struct qcow2 *q, uint64_t bytes)
 	return cache->buckets ? 0 : -ENOMEM;
 }
 
-static void *buffer_new(const struct qcow2 *q)
+void slice_destroy(struct qcow2 *q, struct slice *slice)
 {
-	return aligned_alloc(MAX(q->slice_size, q->geometry.memory_alignment), MAX(q->slice_size, q->geometry.memory_alignment));
-}
-
-void slice_destroy(struct slice *slice)
-{
-	free(slice->frozen);
-	free(slice->data);
+	slabs_give(&q->cache.slabs, slice->frozen);
+	slabs_give(&q->cache.slabs, slice->data);
 	free(slice);
 }
 
@@ -89,7 +85,7 @@ static struct slice *slice_new(struct qcow2 *q, enum order_kind kind, uint64_t o
 	struct slice *slice = calloc(1, sizeof(*slice));
 	if (!slice)
 		return NULL;
-	slice->data = buffer_new(q);
+	slice->data = slabs_take(&q->cache.slabs);
 	if (!slice->data) {
 		free(slice);
 		return NULL;
@@ -115,7 +111,7 @@ static void drop(struct qcow2 *q, struct slice *slice)
 	unhash(q, slice);
 	list_remove(&slice->clock);
 	q->cache.count--;
-	slice_destroy(slice);
+	slice_destroy(q, slice);
 }
 
 static bool evict_one(struct qcow2 *q)
@@ -173,10 +169,8 @@ struct slice *cache_find(struct qcow2 *q, uint64_t offset)
 	return slice;
 }
 
-static void loaded(struct transfer *transfer, int result)
+static void slice_loaded(struct qcow2 *q, struct slice *slice, int result)
 {
-	struct slice *slice = list_entry(transfer, struct slice, transfer);
-	struct qcow2 *q = transfer->q;
 	struct waiters waiters = slice->waiters;
 	if (waiters.first == NULL)
 		waiters_init(&waiters);
@@ -190,7 +184,20 @@ static void loaded(struct transfer *transfer, int result)
 		drop(q, slice);
 	}
 	waiters_wake(&waiters, ahead ? 0 : result);
+}
+
+static void loaded(struct transfer *transfer, int result)
+{
+	struct qcow2 *q = transfer->q;
+	slice_loaded(q, list_entry(transfer, struct slice, transfer), result);
 	cache_room(q);
+}
+
+static void slice_start_loading(struct qcow2 *q, struct slice *slice, bool ahead)
+{
+	slice->loading = true;
+	slice->ahead = ahead;
+	q->cache.loading++;
 }
 
 static int wait_for_room(struct qcow2 *q, struct waiter *waiter)
@@ -216,15 +223,62 @@ int cache_get(struct qcow2 *q, enum order_kind kind, uint64_t offset, struct wai
 		slice = add(q, kind, offset, &r);
 		if (!slice)
 			return r == -EAGAIN ? wait_for_room(q, waiter) : r;
-		slice->loading = true;
-		slice->ahead = !waiter;
-		q->cache.loading++;
+		slice_start_loading(q, slice, !waiter);
 		slice->transfer.done = loaded;
 		transfer_start_one(q, &slice->transfer, false, slice->data, q->slice_size, offset);
 	}
 	if (waiter)
 		waiters_add(&slice->waiters, waiter);
 	return -EAGAIN;
+}
+
+/* Slices that stand next to each other and are read at once. */
+struct cache_run {
+	struct transfer transfer; /* first */
+	unsigned count;
+	struct slice *slices[CACHE_RUN];
+	struct iovec iov[CACHE_RUN];
+};
+
+static void run_loaded(struct transfer *transfer, int result)
+{
+	struct cache_run *run = (struct cache_run *)transfer;
+	struct qcow2 *q = transfer->q;
+	for (unsigned i = 0; i < run->count; i++)
+		slice_loaded(q, run->slices[i], result);
+	free(run);
+	cache_room(q);
+}
+
+unsigned cache_fetch(struct qcow2 *q, enum order_kind kind, uint64_t offset, unsigned count)
+{
+	struct cache_run *run = NULL;
+	unsigned there = 0;
+	int r;
+	count = MIN(count, CACHE_RUN);
+	while (there < count && find(q, offset + ((uint64_t)there << q->slice_bits)))
+		there++;
+	if (there)
+		return there;
+	if (!(run = malloc(sizeof(*run))))
+		return 0;
+	for (run->count = 0; run->count < count; run->count++) {
+		uint64_t place = offset + ((uint64_t)run->count << q->slice_bits);
+		struct slice *slice = find(q, place) ? NULL : add(q, kind, place, &r);
+		if (!slice)
+			break;
+		slice_start_loading(q, slice, true);
+		run->slices[run->count] = slice;
+		run->iov[run->count] = (struct iovec){ slice->data, q->slice_size };
+	}
+	count = run->count;
+	if (!count) {
+		free(run);
+		return 0;
+	}
+	run->transfer.done = run_loaded;
+	transfer_start(q, &run->transfer, false, run->iov, count, offset, (uint64_t)count << q->slice_bits);
+	return count;
 }
 
 int cache_get_zero(struct qcow2 *q, enum order_kind kind, uint64_t offset, struct waiter *waiter, struct slice **ret)
@@ -279,7 +333,7 @@ int slice_modify(struct qcow2 *q, struct slice *slice)
 	slice->used = true;
 	if (slice->committing) {
 		if (!slice->frozen && !slice->written) {
-			uint8_t *copy = buffer_new(q);
+			uint8_t *copy = slabs_take(&q->cache.slabs);
 			if (!copy)
 				return -ENOMEM;
 			memcpy(copy, slice->data, q->slice_size);
@@ -299,9 +353,9 @@ int slice_modify(struct qcow2 *q, struct slice *slice)
 	return 0;
 }
 
-void slice_thaw(struct slice *slice)
+void slice_thaw(struct qcow2 *q, struct slice *slice)
 {
-	free(slice->frozen);
+	slabs_give(&q->cache.slabs, slice->frozen);
 	slice->frozen = NULL;
 }
 
@@ -317,6 +371,8 @@ void cache_shrink(struct qcow2 *q, bool everything)
 		else
 			slice->used = false;
 	}
+	if (everything)
+		slabs_trim(&q->cache.slabs);
 }
 
 void cache_destroy(struct qcow2 *q)
@@ -326,6 +382,7 @@ void cache_destroy(struct qcow2 *q)
 	while (!list_empty(&q->cache.clock))
 		drop(q, list_entry(q->cache.clock.next, struct slice, clock));
 	free(q->cache.buckets);
+	slabs_destroy(&q->cache.slabs);
 }
 
 /* ---- tables that are kept as a whole ---- */
@@ -353,7 +410,7 @@ void slice_free_resident(struct qcow2 *q, struct slice *slice)
 		list_remove(&slice->node);
 		q->commit.dirty_count--;
 	}
-	slice_destroy(slice);
+	slice_destroy(q, slice);
 }
 
 int table_init(struct qcow2 *q, struct table *table, enum order_kind kind, uint64_t offset, uint64_t entries)

@@ -82,11 +82,11 @@ void commit_destroy(struct qcow2 *q)
 /* Out of the round: dirty again when it has changed meanwhile or when it may not be on disk. */
 static void slice_release(struct qcow2 *q, struct slice *slice, bool durable)
 {
-	slice_thaw(slice);
+	slice_thaw(q, slice);
 	bool dirty = !durable || slice->again;
 	slice->committing = slice->written = slice->again = false;
 	if (slice->forgotten)
-		slice_destroy(slice);
+		slice_destroy(q, slice);
 	else if (dirty)
 		slice_modify(q, slice);
 }
@@ -115,7 +115,7 @@ static void write_done(struct transfer *transfer, int result)
 			continue;
 		}
 		slice->written = true;
-		slice_thaw(slice);
+		slice_thaw(q, slice);
 		list_add_tail(&commit->written, &slice->node);
 	}
 	commit->writes--;

@@ -12,15 +12,6 @@
  */
 #include "qcow2.h"
 
-enum map_kind map_classify(uint64_t entry)
-{
-	if (entry & L2_COMPRESSED)
-		return MAP_COMPRESSED;
-	if (entry & L2_ZERO)
-		return entry & ENTRY_OFFSET ? MAP_ZERO_ALLOCATED : MAP_ZERO_PLAIN;
-	return entry & ENTRY_OFFSET ? MAP_NORMAL : MAP_UNALLOCATED;
-}
-
 static bool has_place(enum map_kind kind)
 {
 	return kind == MAP_NORMAL || kind == MAP_ZERO_ALLOCATED;

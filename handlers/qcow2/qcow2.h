@@ -28,6 +28,7 @@
 #include "hold.h"
 #include "image/handler.h"
 #include "order.h"
+#include "slab.h"
 #include "snapshots.h"
 
 struct qcow2;
@@ -88,6 +89,7 @@ struct cache {
 	size_t loading;
 	bool ahead_failed; /* a slice that was fetched ahead of need could not be */
 	struct list clock;
+	struct slabs slabs;
 	struct waiters room;
 	uint64_t uses; /* lookups, to tell an idle cache */
 };
@@ -98,6 +100,12 @@ void cache_destroy(struct qcow2 *q);
 struct slice *cache_find(struct qcow2 *q, uint64_t offset);
 /* 0 with *ret; -EAGAIN: it is being fetched, the waiter (may be NULL) will be woken; -ENOMEM. Not pinned. */
 int cache_get(struct qcow2 *q, enum order_kind kind, uint64_t offset, struct waiter *waiter, struct slice **ret);
+/*
+ * Fetches, ahead of need, slices that stand next to each other: those at the offset that are missing, in one read, at most count and CACHE_RUN. Returns how
+ * many are there or on their way now, or 0 when there is no room.
+ */
+#define CACHE_RUN 16
+unsigned cache_fetch(struct qcow2 *q, enum order_kind kind, uint64_t offset, unsigned count);
 /* A slice of zeros that need not be read, clean; as cache_get(). */
 int cache_get_zero(struct qcow2 *q, enum order_kind kind, uint64_t offset, struct waiter *waiter, struct slice **ret);
 static inline void slice_pin(struct slice *slice)
@@ -108,7 +116,7 @@ void slice_unpin(struct qcow2 *q, struct slice *slice);
 /* Must come before each change of slice->data, which may move. -ENOMEM: don't change it. */
 int slice_modify(struct qcow2 *q, struct slice *slice);
 /* The copy for the round, if there is one, is no longer needed. */
-void slice_thaw(struct slice *slice);
+void slice_thaw(struct qcow2 *q, struct slice *slice);
 /* As cache_find(), for looking only. */
 struct slice *cache_peek(const struct qcow2 *q, uint64_t offset);
 /* What the running round writes. */
@@ -126,7 +134,7 @@ void cache_shrink(struct qcow2 *q, bool everything);
 struct slice *slice_new_resident(struct qcow2 *q, enum order_kind kind, uint64_t offset);
 void slice_free_resident(struct qcow2 *q, struct slice *slice);
 /* The round is through with a slice that slice_free_resident() could not free. */
-void slice_destroy(struct slice *slice);
+void slice_destroy(struct qcow2 *q, struct slice *slice);
 
 /* A table kept in memory as a whole: L1, refcount table. */
 struct table {
@@ -178,7 +186,14 @@ struct mapping {
 };
 /* 0, -EAGAIN (parked) or -errno. length: how much is of interest, at least 1. */
 int map_lookup(struct qcow2 *q, uint64_t guest_offset, uint64_t length, struct waiter *waiter, struct mapping *ret);
-enum map_kind map_classify(uint64_t entry);
+static inline enum map_kind map_classify(uint64_t entry)
+{
+	if (entry & L2_COMPRESSED)
+		return MAP_COMPRESSED;
+	if (entry & L2_ZERO)
+		return entry & ENTRY_OFFSET ? MAP_ZERO_ALLOCATED : MAP_ZERO_PLAIN;
+	return entry & ENTRY_OFFSET ? MAP_NORMAL : MAP_UNALLOCATED;
+}
 /* Whether every mapping of the range is in the file as it is in memory. */
 bool map_is_stored(const struct qcow2 *q, uint64_t guest_offset, uint64_t end);
 /* The L2 slice of a guest offset, ready for changing: made when there is none, copied when it is shared. Not pinned. */
@@ -210,7 +225,6 @@ uint64_t refcount_read(const struct qcow2 *q, const uint8_t *data, uint64_t inde
 void refcount_write(const struct qcow2 *q, uint8_t *data, uint64_t index, uint64_t value);
 /* The slice of a cluster's refcount and its index there. -ENOENT: there is no refblock for it. */
 int refcount_get_slice(struct qcow2 *q, uint64_t cluster, struct waiter *waiter, struct slice **ret, unsigned *ret_index);
-uint64_t refcount_slice_span(const struct qcow2 *q); /* clusters that a slice counts */
 /*
  * Makes the refblock that counts the cluster, at the cluster place, which is free and counted then. fresh: place reads as zeros. Where place is not among
  * what the new refblock counts, the one that counts it is there already.
@@ -516,6 +530,12 @@ struct qcow2 {
 	unsigned block_size;
 	char name[512];
 };
+
+/* Clusters that a slice counts. */
+static inline uint64_t refcount_slice_span(const struct qcow2 *q)
+{
+	return ((uint64_t)q->slice_size * 8) >> q->refcount_order;
+}
 
 /* Changes the header in memory, to be written before any mapping is. */
 int header_set_be32(struct qcow2 *q, unsigned field, uint32_t value);

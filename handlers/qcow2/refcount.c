@@ -60,11 +60,6 @@ void refcount_write(const struct qcow2 *q, uint8_t *data, uint64_t index, uint64
 	}
 }
 
-uint64_t refcount_slice_span(const struct qcow2 *q)
-{
-	return ((uint64_t)q->slice_size * 8) >> q->refcount_order;
-}
-
 static uint64_t block_offset(const struct qcow2 *q, uint64_t cluster)
 {
 	uint64_t block = cluster >> q->refblock_bits;

@@ -14,7 +14,7 @@
 
 /* Slices until others get their turn: about a tenth of a millisecond. */
 #define BUDGET 8
-#define AHEAD 16
+#define AHEAD (2 * CACHE_RUN)
 
 static uint64_t l1_entry(const struct walk *walk)
 {
@@ -33,26 +33,27 @@ static void next_table(struct walk *walk)
 
 /* ---- fetching ---- */
 
+/* The rest of this table, and then the next ones. */
 static void fetch_ahead(struct walk *walk, uint64_t table, uint64_t offset)
 {
 	struct qcow2 *q = walk->q;
 	uint64_t end = table + q->cluster_size, next = walk->position.table;
-	for (unsigned i = 0; i < AHEAD && q->cache.loading < AHEAD; i++) {
-		struct slice *slice;
-		offset += q->slice_size;
+	for (unsigned ahead = 0; ahead < AHEAD && q->cache.loading < AHEAD;) {
 		if (offset >= end) {
 			/* Only what is in use: the tables of a snapshot that is no more belong to others. */
 			bool live = !walk->l1 || walk->kind == WALK_COPIED;
 			if (++next >= walk->entries)
 				return;
-			uint64_t other = (live ? table_get(&q->l1, next) : walk->l1[next]) & ENTRY_OFFSET;
-			if (!is_place(q, other))
+			offset = (live ? table_get(&q->l1, next) : walk->l1[next]) & ENTRY_OFFSET;
+			if (!is_place(q, offset))
 				return;
-			offset = other;
-			end = other + q->cluster_size;
+			end = offset + q->cluster_size;
 		}
-		if (!cache_peek(q, offset))
-			cache_get(q, ORDER_MAP, offset, NULL, &slice);
+		unsigned fetched = cache_fetch(q, ORDER_MAP, offset, (unsigned)((end - offset) >> q->slice_bits));
+		if (!fetched)
+			return;
+		ahead += fetched;
+		offset += (uint64_t)fetched << q->slice_bits;
 	}
 }
 
@@ -63,8 +64,8 @@ static int get_slice(struct walk *walk, uint64_t table, struct slice **ret, unsi
 	uint64_t per_slice = q->slice_size / 8, offset = table + align_down(walk->position.entry, per_slice) * 8;
 	*ret_index = (unsigned)(walk->position.entry & (per_slice - 1));
 	int r = cache_get(q, ORDER_MAP, offset, &walk->waiter, ret);
-	if (r == -EAGAIN || !(walk->position.entry & (per_slice * (AHEAD / 2) - 1)))
-		fetch_ahead(walk, table, offset);
+	if (r == -EAGAIN || !(walk->position.entry & (per_slice * (AHEAD / 4) - 1)))
+		fetch_ahead(walk, table, offset + q->slice_size);
 	return r;
 }
 
@@ -75,31 +76,52 @@ static uint64_t refcount_most(const struct qcow2 *q)
 	return q->refcount_order == REFCOUNT_ORDER_MAX ? UINT64_MAX : ((uint64_t)1 << (1u << q->refcount_order)) - 1;
 }
 
+/*
+ * The slice that counts the cluster. The last one is remembered, since neighbours stand in it: until the cache is asked for anything else, which may
+ * evict it (walk->counter.slice = NULL).
+ */
+static int get_counter(struct walk *walk, uint64_t cluster, unsigned *ret_index)
+{
+	struct qcow2 *q = walk->q;
+	struct slice *slice;
+	if (walk->counter.slice && cluster - walk->counter.first < refcount_slice_span(q)) {
+		*ret_index = (unsigned)(cluster - walk->counter.first);
+		return 0;
+	}
+	walk->counter.slice = NULL;
+	int r = refcount_get_slice(q, cluster, &walk->waiter, &slice, ret_index);
+	if (r == 0) {
+		walk->counter.slice = slice;
+		walk->counter.first = cluster - *ret_index;
+	}
+	return r;
+}
+
 /* Clusters that one entry leads to: all are looked at before any is counted. */
 static int count_up(struct walk *walk, uint64_t offset, uint64_t length)
 {
 	struct qcow2 *q = walk->q;
 	uint64_t first = offset >> q->cluster_bits, last = (offset + length - 1) >> q->cluster_bits;
-	struct slice *slice;
 	unsigned index;
 	for (uint64_t cluster = first; cluster <= last; cluster++) {
-		int r = refcount_get_slice(q, cluster, &walk->waiter, &slice, &index);
-		uint64_t value = r == 0 ? refcount_read(q, slice->data, index) : 0;
+		int r = get_counter(walk, cluster, &index);
+		uint64_t value = r == 0 ? refcount_read(q, walk->counter.slice->data, index) : 0;
 		if (r == -ENOENT || (r == 0 && value == 0))
 			return corrupt(q, "the cluster at %#llx is in use, and its refcount is zero",
 				       (unsigned long long)cluster << q->cluster_bits);
 		if (r == 0 && value >= refcount_most(q))
 			return -EOVERFLOW;
-		if (r == 0 && walk->kind == WALK_REFERENCE)
-			r = slice_modify(q, slice);
+		if (r == 0 && walk->kind == WALK_REFERENCE && !walk->counter.slice->dirty)
+			r = slice_modify(q, walk->counter.slice);
 		if (r < 0)
 			return r;
 	}
 	for (uint64_t cluster = first; cluster <= last && walk->kind == WALK_REFERENCE; cluster++) {
 		/* All are in the cache: nothing has been fetched since. */
-		if (refcount_get_slice(q, cluster, &walk->waiter, &slice, &index) < 0)
+		if (get_counter(walk, cluster, &index) < 0)
 			return -EIO;
-		refcount_write(q, slice->data, index, refcount_read(q, slice->data, index) + 1);
+		uint8_t *data = walk->counter.slice->data;
+		refcount_write(q, data, index, refcount_read(q, data, index) + 1);
 	}
 	return 0;
 }
@@ -109,6 +131,8 @@ static int reference_entry(struct walk *walk, struct slice *slice, unsigned inde
 	struct qcow2 *q = walk->q;
 	uint8_t *at = slice->data + (size_t)index * 8;
 	uint64_t entry = get_be64(at), offset = entry & ENTRY_OFFSET, length = q->cluster_size;
+	if (!entry)
+		return 0;
 	switch (map_classify(entry)) {
 	case MAP_UNALLOCATED:
 	case MAP_ZERO_PLAIN:
@@ -123,7 +147,7 @@ static int reference_entry(struct walk *walk, struct slice *slice, unsigned inde
 	if (!is_place(q, offset))
 		return walk->kind == WALK_LIMIT ? 0 : corrupt(q, "a cluster lies at %#llx, between two", (unsigned long long)offset);
 	bool clear = walk->kind == WALK_REFERENCE && entry & ENTRY_COPIED;
-	int r = clear ? slice_modify(q, slice) : 0;
+	int r = clear && !slice->dirty ? slice_modify(q, slice) : 0;
 	if (r == 0)
 		r = count_up(walk, offset, length);
 	if (r == 0 && clear)
@@ -137,6 +161,7 @@ static int step_reference(struct walk *walk, uint64_t table)
 	struct slice *slice;
 	unsigned index;
 	int r = 0;
+	walk->counter.slice = NULL;
 	if (!walk->position.counted) {
 		r = count_up(walk, table, q->cluster_size);
 		if (r < 0)
@@ -146,6 +171,7 @@ static int step_reference(struct walk *walk, uint64_t table)
 	r = get_slice(walk, table, &slice, &index);
 	if (r < 0)
 		return r;
+	walk->counter.slice = NULL;
 	slice_pin(slice);
 	for (; index < q->slice_size / 8 && r == 0; index++) {
 		r = reference_entry(walk, slice, index);

@@ -29,6 +29,10 @@ struct walk {
 	void (*done)(struct walk *walk, int result); /* from the loop */
 	struct lunkit_io deferred;
 	unsigned budget;
+	struct {
+		struct slice *slice; /* of refcounts, the last one, or NULL */
+		uint64_t first;	     /* cluster that it begins with */
+	} counter;
 };
 /* From the beginning; RELEASE to the end of all unless end is set anew before the loop runs. */
 void walk_start(struct qcow2 *q, struct walk *walk, enum walk_kind kind, const uint64_t *l1, uint64_t entries,
