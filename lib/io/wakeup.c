@@ -9,8 +9,12 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/checked.h"
 #include "base/clock.h"
 
+#define POLL_WAKE_UPS 10
+#define POLL_NS_MIN 50000
+#define POLL_NS_MAX 500000
 #define ROUNDS 15
 #define STACK_SIZE (128u << 10)
 
@@ -85,4 +89,10 @@ uint64_t wakeup_measure_ns(void)
 	if (pair.back >= 0)
 		close(pair.back);
 	return ns;
+}
+
+uint64_t wakeup_poll_window_ns(void)
+{
+	uint64_t ns = POLL_WAKE_UPS * wakeup_measure_ns();
+	return MIN(MAX(ns, POLL_NS_MIN), POLL_NS_MAX);
 }

@@ -25,18 +25,11 @@
 #include "tcmu/lun.h"
 #include "worker/describe.h"
 #include "worker/job.h"
+#include "worker/keys.h"
 #include "worker/link.h"
 #include "worker/sandbox.h"
 
 #define LOOP_DEPTH 256
-/*
- * How long to look for commands before sleeping. A command at depth 1 comes after a few wake-ups of others (the kernel's, the initiator's), which cost what ours
- * costs: ten of ours, within what is worth it anywhere.
- */
-#define POLL_WAKE_UPS 10
-#define POLL_NS_MIN 50000
-#define POLL_NS_MAX 500000
-
 _Static_assert(sizeof(struct scsi_query) <= PROTOCOL_QUERY_MAX, "a query fits a message");
 
 struct session {
@@ -49,6 +42,7 @@ struct session {
 	void *ring;
 	size_t ring_length;
 	struct protocol_packet *start; /* keeps the ring's descriptors */
+	struct worker_keys keys;
 	struct loop_op socket_op, stop_op;
 	struct image_request *flush;
 	struct list queries; /* struct query; oldest first */
@@ -389,6 +383,7 @@ static int session_open_image(struct session *session, struct lunkit_error *err)
 		.cache = (enum lunkit_cache)start->cache,
 		.read_only = start->flags & PROTOCOL_READ_ONLY,
 		.look_only = start->flags & PROTOCOL_LOOK_ONLY,
+		.locked = start->flags & PROTOCOL_LOCKED,
 		.survive = session->start->message.type == PROTOCOL_START_LUN,
 		.size = start->size,
 	};
@@ -429,12 +424,6 @@ static int session_make_lun(struct session *session, const struct lun_ring *ring
 	return 0;
 }
 
-static uint64_t poll_max_ns(void)
-{
-	uint64_t ns = POLL_WAKE_UPS * wakeup_measure_ns();
-	return MIN(MAX(ns, POLL_NS_MIN), POLL_NS_MAX);
-}
-
 /* Everything up to READY. */
 static int session_start(struct session *session, struct lunkit_error *err)
 {
@@ -443,10 +432,13 @@ static int session_start(struct session *session, struct lunkit_error *err)
 	struct loop_config loop_config = { .depth = LOOP_DEPTH, .restrict_ops = true };
 	bool is_lun = session->start->message.type == PROTOCOL_START_LUN;
 	if (is_lun)
-		loop_config.poll_max_ns = poll_max_ns();
+		loop_config.poll_max_ns = wakeup_poll_window_ns();
 
-	int r = handler_load(session->handlers, start->kind, &session->handler, err);
+	int r = keys_take(&session->keys, session->start, &session->host, err);
+	if (r == 0)
+		r = handler_load(session->handlers, start->kind, &session->handler, err);
 	if (r == 0) {
+		keys_load_handler(session->handlers, start->flags);
 		handler_load_children(session->handlers, session->handler);
 		jobs_load_handlers(session->handlers);
 		r = loop_new(&loop_config, &session->host.loop);
@@ -581,6 +573,7 @@ int session_run(int socket, const char *handlers)
 	free(session.flush);
 	image_close(session.image);
 	loop_free(session.host.loop);
+	keys_free(&session.keys);
 	if (session.ring)
 		munmap(session.ring, session.ring_length);
 	link_packet_free(session.start);

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "engine.h"
+#include "io/wakeup.h"
 
 static struct {
 	struct engine engine;
@@ -111,7 +112,8 @@ int main(int argc, char **argv)
 					     .read_only = bench.op == LUNKIT_READ };
 	if (!bench.left || !bench.depth || bench.depth > 4096 || !bench.size || !bench.step)
 		give_up("arguments", "a number is missing");
-	if (engine_start(&bench.engine, argv[1], bench.depth, &err) < 0 || engine_open(&bench.engine, &params, &err) < 0)
+	if (engine_start(&bench.engine, argv[1], bench.depth, wakeup_poll_window_ns(), &err) < 0 ||
+	    engine_open(&bench.engine, &params, &err) < 0)
 		give_up(argv[2], err.message);
 	bench.image_size = image_limits(bench.engine.image)->size;
 	char *memory = aligned_alloc(4096, (bench.size + 4095) / 4096 * 4096 * bench.depth);

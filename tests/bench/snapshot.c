@@ -221,7 +221,7 @@ int main(int argc, char **argv)
 	if (depth > 4096 || (argc > 4 && (!depth || !step)))
 		give_up("arguments", "a number is missing");
 	const struct image_params params = { .name = argv[2], .cache = LUNKIT_CACHE_WRITEBACK };
-	if (engine_start(&bench.engine, "qcow2", depth, &err) < 0 || engine_open(&bench.engine, &params, &err) < 0)
+	if (engine_start(&bench.engine, "qcow2", depth, 0, &err) < 0 || engine_open(&bench.engine, &params, &err) < 0)
 		give_up(argv[2], err.message);
 	if (depth)
 		make_slots(depth, step);

@@ -30,9 +30,9 @@ static int remove_path(void *argument, const char *path, struct lunkit_error *er
 	return unlink(path) < 0 ? lunkit_error_set(err, errno, "cannot remove %s: %s", path, strerror(errno)) : 0;
 }
 
-int engine_start(struct engine *engine, const char *kind, unsigned depth, struct lunkit_error *err)
+int engine_start(struct engine *engine, const char *kind, unsigned depth, uint64_t poll_max_ns, struct lunkit_error *err)
 {
-	const struct loop_config config = { .depth = depth < 8 ? 8 : depth };
+	const struct loop_config config = { .depth = depth < 8 ? 8 : depth, .poll_max_ns = poll_max_ns };
 	const char *folder = getenv("LUNKIT_HANDLERS");
 	*engine = (struct engine){ 0 };
 	if (!folder)

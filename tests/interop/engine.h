@@ -13,7 +13,7 @@ struct engine {
 };
 
 /* Handlers come from the folder in the environment's LUNKIT_HANDLERS. -errno with the error set. */
-int engine_start(struct engine *engine, const char *kind, unsigned depth, struct lunkit_error *err);
+int engine_start(struct engine *engine, const char *kind, unsigned depth, uint64_t poll_max_ns, struct lunkit_error *err);
 int engine_open(struct engine *engine, const struct image_params *params, struct lunkit_error *err);
 void engine_close(struct engine *engine);
 /* One request from beginning to end. */

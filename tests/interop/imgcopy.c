@@ -188,7 +188,7 @@ int main(int argc, char **argv)
 	tool.options.target_is_zero = true;
 	for (int i = copy ? 6 : 4; i < argc; i++)
 		parse_word(argv[i]);
-	if (engine_start(&tool.engine, argv[2], 128, &err) < 0)
+	if (engine_start(&tool.engine, argv[2], 128, 0, &err) < 0)
 		give_up(err.message);
 	if (!in)
 		tool.source = open_one(argv[2], argv[3], tool.from_options, false);

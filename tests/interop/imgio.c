@@ -425,7 +425,7 @@ static int create(char **argv)
 {
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
 	const struct image_params params = { .name = argv[3], .size = strtoull(argv[4], NULL, 10), .options = argv[5] };
-	if (engine_start(&io.engine, argv[2], 16, &err) < 0 || image_create(&io.engine.host, io.engine.handler, &params, &err) < 0)
+	if (engine_start(&io.engine, argv[2], 16, 0, &err) < 0 || image_create(&io.engine.host, io.engine.handler, &params, &err) < 0)
 		wrong("create: %s", err.message);
 	return 0;
 }
@@ -442,7 +442,7 @@ int main(int argc, char **argv)
 	const struct image_params params = { .name = argv[2],
 					     .options = argc > 4 && argv[4][0] ? argv[4] : NULL,
 					     .cache = getenv("IMGIO_DIRECT") ? LUNKIT_CACHE_NONE : LUNKIT_CACHE_WRITEBACK };
-	if (engine_start(&io.engine, argv[1], SLOTS * 4, &err) < 0 || engine_open(&io.engine, &params, &err) < 0)
+	if (engine_start(&io.engine, argv[1], SLOTS * 4, 0, &err) < 0 || engine_open(&io.engine, &params, &err) < 0)
 		wrong("open: %s", err.message);
 	map_model(argv[3]);
 	char line[512], word[32], op[16], name[256];
