@@ -205,6 +205,13 @@ static void raw_limits(void *state, struct lunkit_limits *limits)
 	}
 }
 
+static int raw_file(void *state, bool *ret_direct)
+{
+	const struct raw *raw = state;
+	*ret_direct = raw->direct;
+	return raw->fd;
+}
+
 static const struct lunkit_handler raw_handler = {
 	.struct_size = sizeof(struct lunkit_handler),
 	.interface_version = LUNKIT_HANDLER_INTERFACE,
@@ -220,6 +227,7 @@ static const struct lunkit_handler raw_handler = {
 	.create = raw_create,
 	.info = raw_info,
 	.resize = raw_resize,
+	.file = raw_file,
 };
 
 LUNKIT_HANDLER(raw_handler)

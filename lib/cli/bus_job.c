@@ -69,10 +69,11 @@ static int make_call(struct bus *bus, const char *path, const struct offline_job
 		method = "Export";
 		break;
 	case PROTOCOL_JOB_IMPORT:
+	case PROTOCOL_JOB_KEY:
 		break;
 	}
 	if (!method)
-		return lunkit_error_set(err, EOPNOTSUPP, "an attached image can't be imported to");
+		return lunkit_error_set(err, EOPNOTSUPP, "nothing can be imported to an attached image, and its keys stay as they are");
 	sd_bus_message *call;
 	int r = bus_new_call(bus, path, BUS_LUN_INTERFACE, method, &call, err);
 	if (r < 0)
@@ -97,6 +98,7 @@ static int make_call(struct bus *bus, const char *path, const struct offline_job
 		r = append_export(call, job);
 		break;
 	case PROTOCOL_JOB_IMPORT:
+	case PROTOCOL_JOB_KEY:
 		break;
 	}
 	if (r < 0) {

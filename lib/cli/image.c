@@ -10,6 +10,7 @@
 #include "base/checked.h"
 #include "base/parse.h"
 #include "cli/format.h"
+#include "cli/keys.h"
 #include "cli/offline.h"
 #include "cli/report.h"
 #include "cli/verbs.h"
@@ -257,7 +258,9 @@ int verb_create(const struct cli_arguments *arguments)
 	int r = verb_reference(arguments, false, &reference, &err);
 	if (r < 0)
 		return report_failure("create", arguments->operands[0], &err);
-	r = offline_create(&reference, size, NULL, &err);
+	r = cli_keys_encrypt(arguments, &reference, &err);
+	if (r == 0)
+		r = offline_create(&reference, size, NULL, &err);
 	if (r < 0)
 		return report_failure("create", verb_subject(&reference), &err);
 	verb_print_size(arguments, "created", verb_subject(&reference), 0, false, size);

@@ -14,6 +14,7 @@
 #include "base/checked.h"
 #include "cli/backing.h"
 #include "cli/format.h"
+#include "cli/keys.h"
 #include "host/process.h"
 
 #define END_PATIENCE_MS 60000 /* a worker flushes before it ends */
@@ -26,6 +27,7 @@ struct offline {
 	void *argument;
 	struct protocol_packet packet, reply; /* 64 KiB and more: on the heap with the rest */
 	bool created, serving;		      /* serving: it has an image open, and ends when it is told to */
+	struct key key;			      /* that the reference says where to find */
 	bool orderly;			      /* what it does has to end in order, also when it is interrupted */
 };
 
@@ -52,12 +54,43 @@ static void catch_signals(int socket)
 			sigaction(numbers[i], &action, NULL);
 }
 
+static void add_key(struct offline *offline, const struct key *key, uint32_t flag)
+{
+	if (key->fd < 0)
+		return;
+	offline->packet.fds[offline->packet.fd_count++] = key->fd;
+	offline->packet.message.start.flags |= flag;
+}
+
+/* The keys go with START: those of the command line, else the one that the reference names. made: the image is about to be made. */
+static int add_keys(struct offline *offline, const struct reference *reference, bool made, struct lunkit_error *err)
+{
+	const struct cli_keys *keys = cli_keys();
+	const struct key *key = &keys->key, *parent = &keys->parent_key;
+	if (key->fd < 0 && reference->key_file[0]) {
+		int r = key_open(reference->key_file, reference->name, &offline->key, err);
+		if (r < 0)
+			return r;
+		key = &offline->key;
+	}
+	if (made && keys->new_key.fd >= 0) {
+		parent = parent->fd >= 0 ? parent : key;
+		key = &keys->new_key;
+	} else if (keys->new_key.fd >= 0) {
+		offline->packet.message.start.flags |= PROTOCOL_CRYPT;
+	}
+	add_key(offline, key, PROTOCOL_KEY);
+	add_key(offline, parent, PROTOCOL_PARENT_KEY);
+	return 0;
+}
+
 static int offline_start(const struct reference *reference, struct offline **ret, struct lunkit_error *err)
 {
 	struct worker_config config;
 	struct offline *offline = calloc(1, sizeof(*offline));
 	if (!offline)
 		return lunkit_error_set(err, ENOMEM, "no memory to start a worker");
+	offline->key = KEY_NONE;
 	worker_config_default(&config);
 	int r = worker_spawn(&config, &offline->worker, err);
 	if (r < 0) {
@@ -84,6 +117,20 @@ static int offline_start(const struct reference *reference, struct offline **ret
 	return 0;
 }
 
+static int offline_end(struct offline *offline, int result, struct lunkit_error *err);
+
+/* The same with the keys that there are. */
+static int offline_start_with_keys(const struct reference *reference, bool made, struct offline **ret, struct lunkit_error *err)
+{
+	struct offline *offline;
+	int r = offline_start(reference, &offline, err);
+	if (r == 0 && (r = add_keys(offline, reference, made, err)) < 0)
+		return offline_end(offline, r, err);
+	if (r == 0)
+		*ret = offline;
+	return r;
+}
+
 /* One call; says that it was interrupted where that is why it failed. */
 static int offline_call(struct offline *offline, struct lunkit_error *err)
 {
@@ -100,6 +147,7 @@ static int offline_end(struct offline *offline, int result, struct lunkit_error 
 {
 	int status = 0;
 	if (offline->serving) {
+		offline->packet.fd_count = 0;
 		memset(&offline->packet.message, 0, sizeof(offline->packet.message));
 		offline->packet.message.type = PROTOCOL_DRAIN;
 		protocol_send(offline->worker.socket, &offline->packet);
@@ -116,6 +164,7 @@ static int offline_end(struct offline *offline, int result, struct lunkit_error 
 	if (result < 0 && offline->created)
 		unlink(offline->policy.path);
 	worker_release(&offline->worker);
+	key_free(&offline->key);
 	free(offline);
 	return result;
 }
@@ -123,7 +172,7 @@ static int offline_end(struct offline *offline, int result, struct lunkit_error 
 int offline_create(const struct reference *reference, uint64_t size, const char *parent, struct lunkit_error *err)
 {
 	struct offline *offline;
-	int r = offline_start(reference, &offline, err);
+	int r = offline_start_with_keys(reference, true, &offline, err);
 	if (r < 0)
 		return r;
 	if (parent)
@@ -164,6 +213,7 @@ static int offline_end_json(struct offline *offline, int r, struct json_object *
 
 static void next_packet(struct offline *offline, enum protocol_type type)
 {
+	offline->packet.fd_count = 0;
 	memset(&offline->packet.message, 0, sizeof(offline->packet.message));
 	offline->packet.message.type = type;
 	offline->packet.message.id = 2;
@@ -176,14 +226,14 @@ int offline_job(const struct reference *reference, const struct offline_job *job
 	static const struct reference nothing = { .kind = "null", .name = "import" };
 	struct offline *offline;
 	struct json_object *object = NULL;
-	int r = offline_start(reference ? reference : &nothing, &offline, err);
+	int r = offline_start_with_keys(reference ? reference : &nothing, false, &offline, err);
 	if (r < 0)
 		return r;
 	offline->orderly = true;
 	offline->policy.may_write = job->use == OFFLINE_WRITE;
 	offline->packet.message.type = PROTOCOL_START_IMAGE;
-	offline->packet.message.start.flags |=
-		(job->use == OFFLINE_WRITE ? 0 : PROTOCOL_READ_ONLY) | (job->use == OFFLINE_LOOK ? PROTOCOL_LOOK_ONLY : 0);
+	offline->packet.message.start.flags |= (job->use == OFFLINE_WRITE ? 0 : PROTOCOL_READ_ONLY) |
+					       (job->use == OFFLINE_LOOK ? PROTOCOL_LOOK_ONLY : 0) | (job->locked ? PROTOCOL_LOCKED : 0);
 	r = offline_call(offline, err);
 	if (r == 0) {
 		next_packet(offline, PROTOCOL_JOB);
@@ -192,6 +242,11 @@ int offline_job(const struct reference *reference, const struct offline_job *job
 		offline->argument = job->argument;
 		for (unsigned i = 0; i < 2 && job->fds[i] >= 0; i++)
 			offline->packet.fds[offline->packet.fd_count++] = job->fds[i];
+		bool makes = job->request.kind == PROTOCOL_JOB_EXPORT || job->request.kind == PROTOCOL_JOB_IMPORT;
+		if (makes && cli_keys()->new_key.fd >= 0 && !(job->request.flags & PROTOCOL_JOB_STREAM)) {
+			offline->packet.message.job.flags |= PROTOCOL_JOB_NEW_KEY;
+			offline->packet.fds[offline->packet.fd_count++] = cli_keys()->new_key.fd;
+		}
 		r = offline_call(offline, err);
 		offline->packet.fd_count = 0;
 	}
@@ -213,7 +268,7 @@ int offline_job(const struct reference *reference, const struct offline_job *job
 int offline_size(const struct reference *reference, uint64_t *ret, struct lunkit_error *err)
 {
 	struct offline *offline;
-	int r = offline_start(reference, &offline, err);
+	int r = offline_start_with_keys(reference, false, &offline, err);
 	if (r < 0)
 		return r;
 	offline->packet.message.type = PROTOCOL_START_IMAGE;
@@ -241,16 +296,14 @@ int offline_info(const struct reference *reference, struct json_object **ret, st
 {
 	struct offline *offline;
 	struct json_object *object = NULL;
-	int r = offline_start(reference, &offline, err);
+	int r = offline_start_with_keys(reference, false, &offline, err);
 	if (r < 0)
 		return r;
 	offline->packet.message.type = PROTOCOL_START_IMAGE;
 	offline->packet.message.start.flags |= PROTOCOL_READ_ONLY | PROTOCOL_LOOK_ONLY;
 	r = offline_call(offline, err);
 	if (r == 0) {
-		memset(&offline->packet.message, 0, sizeof(offline->packet.message));
-		offline->packet.message.type = PROTOCOL_INFO;
-		offline->packet.message.id = 2;
+		next_packet(offline, PROTOCOL_INFO);
 		r = offline_call(offline, err);
 	}
 	r = offline_end_json(offline, r, &object, err);
@@ -290,7 +343,7 @@ int offline_resize(const struct reference *reference, const struct offline_resiz
 {
 	struct offline *offline;
 	uint64_t target = 0, before = 0, after = 0;
-	int r = offline_start(reference, &offline, err);
+	int r = offline_start_with_keys(reference, false, &offline, err);
 	if (r < 0)
 		return r;
 	offline->policy.may_write = true;
@@ -301,9 +354,7 @@ int offline_resize(const struct reference *reference, const struct offline_resiz
 		r = resize_target(resize, before, &target, err);
 	}
 	if (r == 0) {
-		memset(&offline->packet.message, 0, sizeof(offline->packet.message));
-		offline->packet.message.type = PROTOCOL_RESIZE;
-		offline->packet.message.id = 2;
+		next_packet(offline, PROTOCOL_RESIZE);
 		offline->packet.message.resize.size = target;
 		offline->packet.message.resize.flags = resize->shrink ? RESIZE_SHRINK : 0;
 		r = offline_call(offline, err);

@@ -29,6 +29,7 @@ int offline_resize(const struct reference *reference, const struct offline_resiz
 enum offline_use { OFFLINE_LOOK, OFFLINE_READ, OFFLINE_WRITE };
 struct offline_job {
 	enum offline_use use;
+	bool locked; /* opened for a key operation only: no key is needed for that */
 	struct protocol_job request;
 	int fds[2];							 /* that go with it; -1: none. They stay the caller's */
 	void (*progress)(void *argument, uint64_t done, uint64_t total); /* or NULL */

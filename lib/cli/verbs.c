@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/keys.h"
 #include "cli/report.h"
 
 #define FABRICS "loop|vhost"
@@ -21,6 +22,20 @@
 		"option", CLI_OPTION, CLI_VALUE_TEXT, "KEY=VALUE", "an option of the image's kind, as ;KEY=VALUE; may be repeated"         \
 	}
 
+#define OPTION_KEY_FILE                                                                                                                    \
+	{                                                                                                                                  \
+		"key-file", CLI_KEY_FILE, CLI_VALUE_TEXT, "SOURCE",                                                                        \
+			"the key of an encrypted image: a file, - for a pipe, fd:N, credential:NAME or keyring:NAME"                       \
+	}
+#define OPTION_PARENT_KEY_FILE                                                                                                             \
+	{                                                                                                                                  \
+		"parent-key-file", CLI_PARENT_KEY_FILE, CLI_VALUE_TEXT, "SOURCE", "the key of what the image lies on, if it is another"    \
+	}
+#define OPTION_NEW_KEY_FILE                                                                                                                \
+	{                                                                                                                                  \
+		"new-key-file", CLI_NEW_KEY_FILE, CLI_VALUE_TEXT, "SOURCE", "the key of what is made"                                      \
+	}
+
 static const struct cli_option attach_options[] = {
 	{ "fabric", CLI_FABRIC, CLI_VALUE_WORDS, FABRICS, "a disk of this host (loop, the default) or for a VM (vhost)" },
 	{ "read-only", CLI_READ_ONLY, CLI_VALUE_NONE, NULL, "refuse writes" },
@@ -31,6 +46,7 @@ static const struct cli_option attach_options[] = {
 	{ "print", CLI_PRINT, CLI_VALUE_WORDS, "qemu|libvirt",
 	  "print what a VM needs to use it; an image that is attached stays as it is" },
 	OPTION_OPTION,
+	OPTION_KEY_FILE,
 	OPTION_JSON,
 	{ NULL },
 };
@@ -47,14 +63,15 @@ static const struct cli_option json_options[] = {
 };
 
 static const struct cli_option info_options[] = {
-	OPTION_OPTION,
-	OPTION_JSON,
-	{ NULL },
+	OPTION_OPTION, OPTION_KEY_FILE, OPTION_PARENT_KEY_FILE, OPTION_JSON, { NULL },
 };
 
 static const struct cli_option create_options[] = {
 	{ "size", CLI_SIZE, CLI_VALUE_SIZE, "SIZE", "the virtual size: bytes, or with K, M, G, T behind (powers of 1024)" },
 	OPTION_OPTION,
+	{ "encrypt", CLI_ENCRYPT, CLI_VALUE_WORDS, "luks", "encrypt it" },
+	OPTION_KEY_FILE,
+	OPTION_PARENT_KEY_FILE,
 	OPTION_JSON,
 	{ NULL },
 };
@@ -63,6 +80,8 @@ static const struct cli_option resize_options[] = {
 	{ "adopt", CLI_ADOPT, CLI_VALUE_NONE, NULL, "take the size that the file or volume has now" },
 	{ "shrink", CLI_SHRINK, CLI_VALUE_NONE, NULL, "allow a smaller size: what is behind it is lost" },
 	OPTION_OPTION,
+	OPTION_KEY_FILE,
+	OPTION_PARENT_KEY_FILE,
 	OPTION_JSON,
 	{ NULL },
 };
@@ -81,6 +100,8 @@ static const struct cli_option check_options[] = {
 	{ "repair", CLI_REPAIR, CLI_VALUE_WORDS, "leaks|all", "give back what nothing uses, or repair all that can be" },
 	{ "safety", CLI_SAFETY, CLI_VALUE_NONE, NULL, "look instead at what in it could harm this host" },
 	OPTION_OPTION,
+	OPTION_KEY_FILE,
+	OPTION_PARENT_KEY_FILE,
 	OPTION_JSON,
 	{ NULL },
 };
@@ -88,15 +109,15 @@ static const struct cli_option check_options[] = {
 static const struct cli_option clone_options[] = {
 	{ "full", CLI_FULL, CLI_VALUE_NONE, NULL, "copy it, instead of lying on it" },
 	{ "option", CLI_OPTION, CLI_VALUE_TEXT, "KEY=VALUE", "an option of making the new image; may be repeated" },
+	OPTION_KEY_FILE,
+	OPTION_PARENT_KEY_FILE,
+	OPTION_NEW_KEY_FILE,
 	OPTION_JSON,
 	{ NULL },
 };
 
 static const struct cli_option flatten_options[] = {
-	OPTION_RATE,
-	OPTION_OPTION,
-	OPTION_JSON,
-	{ NULL },
+	OPTION_RATE, OPTION_OPTION, OPTION_KEY_FILE, OPTION_PARENT_KEY_FILE, OPTION_JSON, { NULL },
 };
 
 static const struct cli_option export_options[] = {
@@ -105,6 +126,9 @@ static const struct cli_option export_options[] = {
 	OPTION_RATE,
 	{ "force", CLI_FORCE, CLI_VALUE_NONE, NULL, "replace the file when it exists" },
 	{ "option", CLI_OPTION, CLI_VALUE_TEXT, "KEY=VALUE", "an option of making the file; may be repeated" },
+	OPTION_KEY_FILE,
+	OPTION_PARENT_KEY_FILE,
+	OPTION_NEW_KEY_FILE,
 	OPTION_JSON,
 	{ NULL },
 };
@@ -116,8 +140,16 @@ static const struct cli_option import_options[] = {
 	OPTION_RATE,
 	{ "trust", CLI_TRUST, CLI_VALUE_NONE, NULL, "take it although it is not safe" },
 	{ "option", CLI_OPTION, CLI_VALUE_TEXT, "KEY=VALUE", "an option of making the image; may be repeated" },
+	OPTION_KEY_FILE,
+	OPTION_PARENT_KEY_FILE,
+	OPTION_NEW_KEY_FILE,
 	OPTION_JSON,
 	{ NULL },
+};
+
+static const struct cli_option key_options[] = {
+	OPTION_KEY_FILE, OPTION_NEW_KEY_FILE, { "force", CLI_FORCE, CLI_VALUE_NONE, NULL, "backup: replace the file when it exists" },
+	OPTION_OPTION,	 OPTION_JSON,	      { NULL },
 };
 
 static const struct cli_option no_options[] = { { NULL } };
@@ -158,6 +190,10 @@ const struct cli_verb cli_verbs[] = {
 	  export_options, verb_export },
 	{ "import", "FILE|- IMAGE", "make an image of a file that comes from elsewhere, or of a pipe",
 	  "FILE is looked at first: what is not safe is refused.\n", 2, 2, CLI_VALUE_IMAGE, import_options, verb_import },
+	{ "key", "list|add|change|remove|backup|restore IMAGE [SLOT|FILE]", "change which keys open an encrypted image",
+	  "Keys lie in numbered slots of its header. --key-file opens it, --new-key-file is what add and change put in.\n"
+	  "backup saves the header to FILE, restore brings it back: keep it as safe as the key.\n",
+	  2, 3, CLI_VALUE_IMAGE, key_options, verb_key, "list|add|change|remove|backup|restore" },
 	{ "restore", "", "attach again what --persist recorded", NULL, 0, 0, CLI_VALUE_NONE, no_options, verb_restore },
 	{ "doctor", "", "look for what keeps lunkit from working, and say how to mend it", NULL, 0, 0, CLI_VALUE_NONE, json_options,
 	  verb_doctor },
@@ -275,6 +311,8 @@ static int run(int argc, char **argv)
 		print_verb_help(verb);
 		return CLI_OK;
 	}
+	if (cli_keys_open(&arguments, &err) < 0)
+		return report_failure(verb->name, arguments.operands[arguments.operand_count > 1 && verb->words], &err);
 	return verb->run(&arguments);
 }
 

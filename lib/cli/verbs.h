@@ -24,6 +24,7 @@ int verb_clone(const struct cli_arguments *arguments);
 int verb_flatten(const struct cli_arguments *arguments);
 int verb_export(const struct cli_arguments *arguments);
 int verb_import(const struct cli_arguments *arguments);
+int verb_key(const struct cli_arguments *arguments);
 int verb_restore(const struct cli_arguments *arguments);
 int verb_doctor(const struct cli_arguments *arguments);
 

@@ -32,7 +32,7 @@
 #define PROTOCOL_OPTIONS_MAX 1024
 #define PROTOCOL_PATH_MAX 4096
 #define PROTOCOL_TEXT_MAX 32768
-#define PROTOCOL_FDS_MAX 3
+#define PROTOCOL_FDS_MAX 5
 #define PROTOCOL_KIND_MAX KIND_MAX
 #define PROTOCOL_QUERY_MAX 2048
 #define PROTOCOL_SNAPSHOT_MAX 256
@@ -69,6 +69,10 @@ enum protocol_type {
 #define PROTOCOL_READ_ONLY 1u
 #define PROTOCOL_LOOK_ONLY 2u
 #define PROTOCOL_WRITE_CACHE 4u
+#define PROTOCOL_LOCKED 8u	/* opened for key operations only */
+#define PROTOCOL_KEY 16u	/* the key of the image comes behind the other fds */
+#define PROTOCOL_PARENT_KEY 32u /* and behind that the key of the encrypted images that it lies on, where they have another */
+#define PROTOCOL_CRYPT 64u	/* a job will make something encrypted */
 
 /* START_LUN (fds: ring memory, notify, doorbell; a uio fd comes alone), START_IMAGE, CREATE, INSPECT (no options), DESCRIBE (kind only) */
 struct protocol_start {
@@ -130,6 +134,8 @@ struct protocol_progress {
  *     EXPORT         the image, or its snapshot of that name, to a new image of kind format at the path target, made with options; the fd is what opening
  *                    target gives, and the starter's to name or to remove. With PROTOCOL_JOB_STREAM raw bytes to the fd, which may be a pipe (non-blocking). flags: PROTOCOL_JOB_*
  *     IMPORT         fds: the target's, as above, and a pipe (non-blocking) of at most length bytes, which is the new image's size. The worker's own image is not looked at.
+ *     KEY            flags: enum lunkit_key_op; slot. fd: the new key, or the file that a header is saved to or comes from
+ * A key for the image that an EXPORT or IMPORT makes comes as the last fd with PROTOCOL_JOB_NEW_KEY; else it has the image's.
  */
 enum protocol_job_kind {
 	PROTOCOL_JOB_CHECK = 1,
@@ -139,14 +145,17 @@ enum protocol_job_kind {
 	PROTOCOL_JOB_FLATTEN,
 	PROTOCOL_JOB_EXPORT,
 	PROTOCOL_JOB_IMPORT,
+	PROTOCOL_JOB_KEY,
 };
 #define PROTOCOL_JOB_STREAM 1u
 #define PROTOCOL_JOB_COMPRESS 2u
+#define PROTOCOL_JOB_NEW_KEY 4u
 
 struct protocol_job {
 	uint32_t kind, flags;
 	uint64_t rate; /* bytes a second, 0: no limit; JOB_RATE: this alone */
 	uint64_t offset, length, limit;
+	int32_t slot; /* KEY: -1 for any */
 	char name[PROTOCOL_SNAPSHOT_MAX];
 	char format[PROTOCOL_KIND_MAX];
 	char target[PROTOCOL_NAME_MAX];

@@ -284,10 +284,22 @@ struct lunkit_params {
 	 * durable. A handler that keeps changes in memory writes them before it acknowledges.
 	 */
 	bool survive;
+	bool locked; /* open: for key operations only. No key is needed, no request will come, and the size may be unknown (0) */
 };
 
 /* The option's value, or NULL when it was not given. */
 const struct lunkit_option_value *lunkit_params_option(const struct lunkit_params *params, const char *key);
+
+/* ---- secrets --------------------------------------------------------------------------------------------------------------------------- */
+
+/* Memory for keys: locked where the limits allow it, in no core dump, zeroed. NULL without memory. Freeing wipes it; takes NULL. */
+void *lunkit_secret_new(size_t length);
+void lunkit_secret_free(void *secret, size_t length);
+/*
+ * The key that the user gave for this image: the bytes of a key file, a passphrase as a rule. NULL when none was. Valid until open() or create() returns. It stands in
+ * nothing that is printed or logged: neither may a handler print it.
+ */
+const uint8_t *lunkit_params_key(const struct lunkit_params *params, size_t *ret_length);
 
 /* ---- images below ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -324,6 +336,22 @@ struct lunkit_child_request *lunkit_child_request_new(struct lunkit_child *child
 void lunkit_child_request_free(struct lunkit_child_request *request); /* takes NULL */
 void lunkit_child_submit(struct lunkit_child *child, struct lunkit_child_request *request);
 
+/* Makes an image, as lunkit_child_open() opens one, from within create(). */
+int lunkit_child_create(const struct lunkit_params *params, const char *kind, const char *name, const char *options, uint64_t size,
+			struct lunkit_error *err);
+/*
+ * Blocking I/O on a child whose bytes are those of one file (lunkit_handler.file): for open(), create() and the few bytes of a header, at any alignment. -EOPNOTSUPP for
+ * other kinds. Beyond the child's size is -ERANGE.
+ */
+int lunkit_child_read(struct lunkit_child *child, void *buffer, size_t length, uint64_t offset);
+int lunkit_child_write(struct lunkit_child *child, const void *buffer, size_t length, uint64_t offset);
+int lunkit_child_sync(struct lunkit_child *child);
+/* resize() of the child as a part of job; done(user, result) comes exactly once. On failure the job's error has been set. size 0 as for resize(). */
+void lunkit_child_resize(struct lunkit_child *child, struct lunkit_job *job, uint64_t size, unsigned flags,
+			 void (*done)(void *user, int result), void *user);
+/* Adds what the child's handler says about itself. */
+int lunkit_child_info(struct lunkit_child *child, struct lunkit_info *info, struct lunkit_error *err);
+
 /* ---- what control operations take and give --------------------------------------------------------------------------------------------- */
 
 /* check(): what to repair. Nothing: only look. */
@@ -349,6 +377,25 @@ struct lunkit_snapshot {
 struct lunkit_snapshots;
 /* For snapshot_list(): copies it behind those that are there. -ENOMEM. */
 int lunkit_snapshots_add(struct lunkit_snapshots *list, const struct lunkit_snapshot *snapshot);
+
+/* What a key operation does. Slots are places in an encrypted image's header that each hold one key. */
+enum lunkit_key_op {
+	LUNKIT_KEY_ADD,	    /* new_key too opens the image */
+	LUNKIT_KEY_CHANGE,  /* new_key opens it instead of key */
+	LUNKIT_KEY_REMOVE,  /* the slot, or the one that key opens, is emptied; never the last one */
+	LUNKIT_KEY_BACKUP,  /* the header is written to fd */
+	LUNKIT_KEY_RESTORE, /* the header becomes what fd holds, once that has been checked */
+};
+struct lunkit_key_change {
+	enum lunkit_key_op op;
+	int slot;	    /* -1: any */
+	const uint8_t *key; /* opens the image; NULL: none was given */
+	size_t key_length;
+	const uint8_t *new_key; /* ADD, CHANGE */
+	size_t new_key_length;
+	int fd; /* BACKUP, RESTORE: a regular file, read or written from its beginning; else -1 */
+};
+struct lunkit_crypt;
 
 enum lunkit_snapshot_op { LUNKIT_SNAPSHOT_CREATE, LUNKIT_SNAPSHOT_DELETE, LUNKIT_SNAPSHOT_REVERT };
 
@@ -414,6 +461,13 @@ struct lunkit_handler {
 	 * stays when it is cancelled or fails, and the image reads as before.
 	 */
 	void (*flatten)(void *state, struct lunkit_job *job);
+
+	/* An encrypted image's keys; change is valid until the job ends. No request is in flight. -EOPNOTSUPP with a message when this image is not encrypted. */
+	void (*key)(void *state, struct lunkit_job *job, const struct lunkit_key_change *change);
+	/* The open file or device whose bytes are the image's, each at its own offset, and whether it is open for direct I/O; the handler's to close. NULL: there is none. */
+	int (*file)(void *state, bool *ret_direct);
+	/* For lunkit's own handlers: encryption of what another one stores (image/crypt.h). */
+	const struct lunkit_crypt *crypt;
 };
 #define LUNKIT_RESIZE_SHRINK 1u
 

@@ -33,6 +33,7 @@ static int make_params(struct lunkit_host *host, const struct lunkit_handler *ha
 		.read_only = params->read_only || params->look_only,
 		.look_only = params->look_only,
 		.survive = params->survive,
+		.locked = params->locked,
 		.size = params->size,
 		.depth = params->depth,
 	};
@@ -75,7 +76,7 @@ static struct image *image_new(const struct image_params *params)
 		return NULL;
 	}
 	image->read_only = params->read_only;
-	image->look_only = params->look_only;
+	image->look_only = params->look_only || params->locked;
 	return image;
 }
 

@@ -46,10 +46,18 @@ struct image_opening {
 	bool has_file;
 };
 
+/* A key in memory of lunkit_secret_new(). */
+struct image_key {
+	uint8_t *bytes;
+	size_t length;
+};
+
 struct lunkit_host {
 	struct loop *loop;
 	struct image_opener opener;
-	struct image_opening *opening; /* image_open()'s own */
+	struct image_opening *opening;	    /* image_open()'s own */
+	const struct image_key *key;	    /* of the image on top; NULL: none was given */
+	const struct image_key *parent_key; /* of encrypted images that it lies on; NULL: the same */
 	char notice[512]; /* the last warning that a user should see (O_DIRECT refused, …), "" for none; lunkit_file_open() sets it */
 };
 
@@ -71,9 +79,9 @@ struct image_params {
 	const char *name;    /* what follows the kind, decoded */
 	const char *options; /* "key=value;key=value", percent-encoded values, or NULL */
 	enum lunkit_cache cache;
-	bool read_only, look_only, survive; /* as in struct lunkit_params */
-	uint64_t size;			    /* create */
-	unsigned depth;			    /* images opened on top of this one */
+	bool read_only, look_only, survive, locked; /* as in struct lunkit_params */
+	uint64_t size;				    /* create */
+	unsigned depth;				    /* images opened on top of this one */
 };
 
 struct image;
@@ -148,7 +156,7 @@ void image_resume(struct image *image);
 unsigned image_in_flight(const struct image *image);
 
 /* A control operation on an open image. done is called exactly once; err is what the handler said. */
-enum image_job_kind { IMAGE_JOB_RESIZE, IMAGE_JOB_CHECK, IMAGE_JOB_SNAPSHOT, IMAGE_JOB_FLATTEN };
+enum image_job_kind { IMAGE_JOB_RESIZE, IMAGE_JOB_CHECK, IMAGE_JOB_SNAPSHOT, IMAGE_JOB_FLATTEN, IMAGE_JOB_KEY };
 struct image_job {
 	void (*done)(struct image_job *job, int result);
 	void (*progress)(struct image_job *job, uint64_t done, uint64_t total); /* or NULL */
@@ -164,6 +172,7 @@ struct image_job {
 	struct lunkit_check_report *report;
 	enum image_job_kind kind;
 	enum lunkit_snapshot_op snapshot_op;
+	const struct lunkit_key_change *key_change;
 	char name[LUNKIT_SNAPSHOT_NAME_MAX];
 };
 /* size 0: adopt the storage's size. Shrinking without LUNKIT_RESIZE_SHRINK is -EINVAL. The limits are read again before done. */
@@ -184,3 +193,5 @@ int image_snapshot_list(struct image *image, struct lunkit_snapshots *ret, struc
 /* name: 1 to 255 bytes of UTF-8 without control characters. The limits are read again before done. */
 void image_snapshot(struct image *image, struct image_job *job, enum lunkit_snapshot_op op, const char *name);
 void image_flatten(struct image *image, struct image_job *job);
+/* Waits until nothing is in flight. The change's keys stay the caller's, until done(). */
+void image_change_key(struct image *image, struct image_job *job, const struct lunkit_key_change *change);

@@ -63,6 +63,8 @@ static const char *what_fails(const struct image_job *job)
 		return "check the image";
 	case IMAGE_JOB_FLATTEN:
 		return "flatten the image";
+	case IMAGE_JOB_KEY:
+		return "change its keys";
 	case IMAGE_JOB_SNAPSHOT:
 		break;
 	}
@@ -116,6 +118,9 @@ static void start(struct image_job *job)
 		return;
 	case IMAGE_JOB_FLATTEN:
 		image->handler->flatten(image->state, opaque);
+		return;
+	case IMAGE_JOB_KEY:
+		image->handler->key(image->state, opaque, job->key_change);
 		return;
 	}
 }
@@ -286,4 +291,22 @@ void image_flatten(struct image *image, struct image_job *job)
 		complete(job, r);
 	else
 		start(job);
+}
+
+void image_change_key(struct image *image, struct image_job *job, const struct lunkit_key_change *change)
+{
+	begin(image, job, IMAGE_JOB_KEY);
+	job->key_change = change;
+	int r = 0;
+	if (!image->handler->key) {
+		lunkit_error_set(&job->err, EOPNOTSUPP, "%s: images of the kind \"%s\" are not encrypted", image->name,
+				 image->handler->name);
+		r = lunkit_error_hint(&job->err, "A LUKS image in a plain file is of the kind luks: luks:PATH.");
+	} else if (change->op != LUNKIT_KEY_BACKUP && image->read_only) {
+		r = lunkit_error_set(&job->err, EROFS, "%s: the image is read-only: its keys stay as they are", image->name);
+	}
+	if (r < 0)
+		complete(job, r);
+	else
+		start_drained(job);
 }

@@ -36,9 +36,12 @@ static const char *const cache_words[] = {
 };
 
 /* Kinds whose names are always paths, so that a relative one can be told from a name. */
-static const char *const file_kinds[] = { "raw", "qcow2", "ploop" };
+static const char *const file_kinds[] = { "raw", "qcow2", "ploop", "luks" };
 
-enum option_key { OPTION_CACHE, OPTION_READ_ONLY, OPTION_HANDLER };
+enum option_key { OPTION_CACHE, OPTION_READ_ONLY, OPTION_KEY_FILE, OPTION_SECRET, OPTION_HANDLER };
+
+/* What somebody might take for a place to put a passphrase: it would stand in command lines, in configfs and in logs. */
+static const char *const secret_keys[] = { "key", "passphrase", "password", "secret", "key-secret", "key-data" };
 
 static enum option_key option_classify(const char *key)
 {
@@ -46,6 +49,11 @@ static enum option_key option_classify(const char *key)
 		return OPTION_CACHE;
 	if (strcmp(key, "read-only") == 0)
 		return OPTION_READ_ONLY;
+	if (strcmp(key, "key-file") == 0)
+		return OPTION_KEY_FILE;
+	for (size_t i = 0; i < ARRAY_SIZE(secret_keys); i++)
+		if (strcmp(key, secret_keys[i]) == 0)
+			return OPTION_SECRET;
 	return OPTION_HANDLER;
 }
 
@@ -135,6 +143,16 @@ static int parse_option(const char *text, size_t length, struct reference *refer
 		if (parse_bool(value, &reference->read_only) < 0)
 			return lunkit_error_set(err, EINVAL, "option 'read-only' is yes or no, not '%s'", value);
 		return 0;
+	case OPTION_KEY_FILE:
+		if (!value[0] || strlen(value) >= sizeof(reference->key_file))
+			return lunkit_error_set(err, EINVAL, "option 'key-file' is empty or longer than %d bytes",
+						REFERENCE_KEY_FILE_MAX - 1);
+		strcpy(reference->key_file, value);
+		return 0;
+	case OPTION_SECRET:
+		/* its value is repeated nowhere */
+		lunkit_error_set(err, EINVAL, "'%s' can't be an option: a key in it could be read by everybody, as it stands there", key);
+		return lunkit_error_hint(err, "put the key into a file and name that: --key-file FILE; and choose another key now");
 	case OPTION_HANDLER:
 		break;
 	}
@@ -325,9 +343,13 @@ static int format_rest(const struct reference *reference, char *out, size_t size
 	char name[3 * REFERENCE_NAME_MAX];
 	if (percent_encode(reference->name, name, sizeof(name)) < 0)
 		return -ENAMETOOLONG;
+	char key_file[3 * REFERENCE_KEY_FILE_MAX];
+	if (percent_encode(reference->key_file, key_file, sizeof(key_file)) < 0)
+		return -ENAMETOOLONG;
 	bool cached = reference->cache != REFERENCE_CACHE_NONE;
-	int length = snprintf(out, size, "%s%s%s%s%s%s", name, cached ? ";cache=" : "", cached ? cache_words[reference->cache] : "",
-			      reference->read_only ? ";read-only=yes" : "", reference->options[0] ? ";" : "", reference->options);
+	int length = snprintf(out, size, "%s%s%s%s%s%s%s%s", name, cached ? ";cache=" : "", cached ? cache_words[reference->cache] : "",
+			      reference->read_only ? ";read-only=yes" : "", key_file[0] ? ";key-file=" : "", key_file,
+			      reference->options[0] ? ";" : "", reference->options);
 	return length < 0 || (size_t)length >= size ? -ENAMETOOLONG : length;
 }
 

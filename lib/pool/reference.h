@@ -19,6 +19,7 @@
 #define REFERENCE_KIND_MAX KIND_MAX
 #define REFERENCE_NAME_MAX 1024
 #define REFERENCE_OPTIONS_MAX 1024
+#define REFERENCE_KEY_FILE_MAX 256
 #define REFERENCE_CFGSTRING_MAX 256 /* the kernel's dev_config, with its end */
 
 enum reference_cache { REFERENCE_CACHE_NONE, REFERENCE_CACHE_WRITEBACK, REFERENCE_CACHE_WRITETHROUGH };
@@ -27,9 +28,10 @@ struct reference {
 	char kind[REFERENCE_KIND_MAX];
 	char name
 		[REFERENCE_NAME_MAX]; /* decoded; for kinds that name files an absolute, symlink-free path once reference_resolve() was called */
-	char options[REFERENCE_OPTIONS_MAX]; /* the handler's, encoded, "" for none */
-	enum reference_cache cache;	     /* core option cache=none|writeback|writethrough */
-	bool read_only;			     /* core option read-only=yes|no */
+	char options[REFERENCE_OPTIONS_MAX];   /* the handler's, encoded, "" for none */
+	enum reference_cache cache;	       /* core option cache=none|writeback|writethrough */
+	bool read_only;			       /* core option read-only=yes|no */
+	char key_file[REFERENCE_KEY_FILE_MAX]; /* core option key-file: where the key comes from (host/key.h), never the key; "" for none */
 };
 
 /* The kind that the name of a file says: ".qcow2", ".raw" and ".img" (which is raw) at its end; NULL for any other. */

@@ -97,6 +97,8 @@ static const char *job_word(enum protocol_job_kind kind)
 		return "export";
 	case PROTOCOL_JOB_IMPORT:
 		return "import";
+	case PROTOCOL_JOB_KEY:
+		return "key";
 	}
 	return NULL;
 }
@@ -144,6 +146,7 @@ void job_end(struct job *job, int result, const struct lunkit_error *err, const 
 				 image_name(jobs->image), strerror(-result));
 	uint64_t size = image_limits(jobs->image)->size;
 	list_remove(&job->node);
+	key_wipe(&job->new_key);
 	for (unsigned i = 0; i < PROTOCOL_FDS_MAX; i++)
 		if (job->fds[i] >= 0)
 			close(job->fds[i]);
@@ -259,6 +262,40 @@ static void start_snapshot(struct job *job)
 		image_snapshot(job->jobs->image, &job->work, (enum lunkit_snapshot_op)request->flags, request->name);
 }
 
+/* Deriving a key takes a second or two, and the image is not served meanwhile. */
+static void start_key(struct job *job)
+{
+	const struct protocol_job *request = &job->request;
+	const struct jobs *jobs = job->jobs;
+	enum lunkit_key_op op = (enum lunkit_key_op)request->flags;
+	bool new_key = op == LUNKIT_KEY_ADD || op == LUNKIT_KEY_CHANGE, file = op == LUNKIT_KEY_BACKUP || op == LUNKIT_KEY_RESTORE;
+	int r = 0;
+	if (request->flags > LUNKIT_KEY_RESTORE || ((new_key || file) && job->fds[0] < 0))
+		r = lunkit_error_set(&job->err, EPROTO, "a key operation that makes no sense was asked for");
+	else if (jobs->has_lun) {
+		lunkit_error_set(&job->err, EBUSY, "%.300s: the keys of an image that is attached stay as they are",
+				 image_name(jobs->image));
+		r = lunkit_error_hint(&job->err, "detach it first");
+	}
+	if (r == 0 && new_key)
+		r = key_take(job->fds[0], &job->new_key, &job->err);
+	if (r < 0) {
+		job_end(job, r, &job->err, NULL);
+		return;
+	}
+	const struct image_key *key = jobs->host->key;
+	job->key_change = (struct lunkit_key_change){
+		.op = op,
+		.slot = request->slot,
+		.key = key ? key->bytes : NULL,
+		.key_length = key ? key->length : 0,
+		.new_key = job->new_key.bytes,
+		.new_key_length = job->new_key.length,
+		.fd = file ? job->fds[0] : -1,
+	};
+	image_change_key(jobs->image, &job->work, &job->key_change);
+}
+
 static int start_text(struct job *job)
 {
 	int r = job->fds[0] < 0 ? -EPROTO : text_begin(&job->text, job->fds[0]);
@@ -302,6 +339,9 @@ static void start(struct job *job)
 		return;
 	case PROTOCOL_JOB_IMPORT:
 		job_import(job);
+		return;
+	case PROTOCOL_JOB_KEY:
+		start_key(job);
 		return;
 	}
 }

@@ -216,6 +216,14 @@ static int make_target(struct job *job, uint64_t size, struct lunkit_error *err)
 				 "the new image can't be preallocated by a worker that serves a disk: the disk would wait");
 		return lunkit_error_hint(err, "leave the preallocation away");
 	}
+	if (request->flags & PROTOCOL_JOB_NEW_KEY) {
+		int fd = -1;
+		for (unsigned i = 1; i < PROTOCOL_FDS_MAX; i++)
+			fd = job->fds[i] >= 0 ? job->fds[i] : fd;
+		int r = key_take(fd, &job->new_key, err);
+		if (r < 0)
+			return r;
+	}
 	jobs->target = request->target;
 	jobs->target_fd = job->fds[0];
 	struct image_params params = {
@@ -224,10 +232,15 @@ static int make_target(struct job *job, uint64_t size, struct lunkit_error *err)
 		.cache = LUNKIT_CACHE_WRITEBACK,
 		.size = align_up(size, 512), /* of a source that is a file of any length */
 	};
+	/* It is opened with its own key. What the image's own is opened with later, a view of a snapshot, comes before this. */
+	const struct image_key *own = jobs->host->key;
+	if (job->new_key.bytes)
+		jobs->host->key = &job->new_key;
 	int r = image_create(jobs->host, handler, &params, err);
 	params.options = NULL;
 	if (r == 0)
 		r = image_open(jobs->host, handler, &params, &job->target, err);
+	jobs->host->key = own;
 	return r;
 }
 

@@ -7,6 +7,7 @@
 #include "image/map.h"
 #include "image/stream.h"
 #include "worker/job.h"
+#include "worker/keys.h"
 #include "worker/text.h"
 
 /* The snapshot that an export of an attached image reads from. One that is found was left by a worker that died, and is removed. */
@@ -29,6 +30,9 @@ struct job {
 	struct lunkit_check_report report;
 	struct image_map map;
 	struct text text;
+
+	struct lunkit_key_change key_change;
+	struct image_key new_key; /* KEY, and of the image that EXPORT or IMPORT makes */
 
 	/* EXPORT, IMPORT */
 	enum copy_step step;

@@ -27,6 +27,7 @@
 
 #include "base/checked.h"
 #include "base/log.h"
+#include "worker/reopen.h"
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
@@ -79,6 +80,7 @@ static const int allowed_calls[] = {
 	SCMP_SYS(io_uring_enter),
 	SCMP_SYS(io_uring_register),
 	/* memory and threads */
+	SCMP_SYS(memfd_create), /* nothing in it can be mapped for execution */
 	SCMP_SYS(munmap),
 	SCMP_SYS(mremap),
 	SCMP_SYS(madvise),
@@ -149,6 +151,9 @@ static int add_filter_rules(scmp_filter_ctx filter)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
 	if (r == 0)
 		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+	/* Not allowed either, but answered for what is open already: reopen.h. */
+	if (r == 0)
+		r = seccomp_rule_add(filter, SCMP_ACT_TRAP, SCMP_SYS(openat), 0);
 	return r;
 }
 
@@ -206,6 +211,8 @@ int sandbox_enter(uint32_t uid, uint32_t gid, struct lunkit_error *err)
 		log_debug("cannot mark this worker as part of the I/O path: %s", strerror(errno));
 	umask(077);
 	int r = set_limits(err);
+	if (r == 0)
+		r = reopen_init(err);
 	if (r == 0)
 		r = become_user(uid, gid, err);
 	if (r < 0)
