@@ -2,25 +2,34 @@
 /*
  * Clusters that nothing refers to any more.
  *
- *     open ─────────────► round ───────────────► ready ───────────────► (hole punched) ─► counted down ─► allocated again
- *     out of the maps     the running round      durable; waits for         a range at a time,
- *     in memory           makes that durable     parts of the epoch         as slices come
+ *     open ─────────────► round ─────────────► settled ────────────────► ready ─────► (hole punched) ─► counted down ─► allocated again
+ *     out of the maps     the running round    durable; waits for        a queue, worked on a range
+ *     in memory           makes that durable   parts of its epoch        at a time, as slices come
  *
  * Invariants: a refcount is counted down only when no map on disk leads to the cluster, so a crash leaks and never shares; a cluster can be
  * allocated again only when no part of a request is under way that found it in a map (parts count themselves in one of two epochs; the epoch changes
  * with the round) and its hole has been punched, so that neither an old write nor an old hole falls on new data.
  *
- * The list is bounded: who would make it longer waits for a round (free_has_room). It may pass the bound by what a request that was let in frees.
+ * All of it is bounded together: who would free more waits until ranges are through (free_has_room), one by one, so that nobody waits for the whole queue. The
+ * bound may be passed by what a request that was let in frees. While a snapshot is made nothing gets through, and more is let in. What settles is put in the
+ * file's order, so that what stands together is punched at once.
+ *
+ * A generation is what one round takes; passes is the last one that is through.
  */
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "pack.h"
 #include "qcow2.h"
 
 /* Ranges of clusters of one refcount until others get their turn. */
 #define BUDGET 4096u
+/* Ranges on their way through; the same while a snapshot is made; and how many have to be through before those who wait are woken. */
+#define RANGES_MAX 16384u
+#define RANGES_MAX_SNAPSHOT (16 * RANGES_MAX)
+#define ROOM_BATCH 64u
 
 static void work(struct qcow2 *q);
 
@@ -28,7 +37,7 @@ static bool list_push(struct free_list *list, const struct free_range *range)
 {
 	if (list->count) {
 		struct free_range *last = &list->ranges[list->count - 1];
-		if (last->offset + last->length == range->offset && last->table == range->table) {
+		if (last->offset + last->length == range->offset && last->table == range->table && last->generation == range->generation) {
 			last->length += range->length;
 			return true;
 		}
@@ -45,6 +54,12 @@ static bool list_push(struct free_list *list, const struct free_range *range)
 	return true;
 }
 
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = ((const struct free_range *)a)->offset, y = ((const struct free_range *)b)->offset;
+	return (x > y) - (x < y);
+}
+
 static void push(struct qcow2 *q, const struct free_range *range)
 {
 	if (!list_push(&q->freeing.open, range))
@@ -55,33 +70,48 @@ static void push(struct qcow2 *q, const struct free_range *range)
 void free_later(struct qcow2 *q, uint64_t offset, uint64_t length, bool table)
 {
 	uint64_t begin = align_down(offset, q->cluster_size);
-	push(q, &(struct free_range){ begin, align_up(offset + length, q->cluster_size) - begin, table });
+	push(q, &(struct free_range){ begin, align_up(offset + length, q->cluster_size) - begin, 0, table });
 	commit_arm(q);
+}
+
+static size_t pending(const struct freeing *freeing)
+{
+	return freeing->open.count + freeing->round.count + freeing->settled.count + freeing->ready.count - freeing->next;
 }
 
 bool free_has_room(const struct qcow2 *q)
 {
-	return q->freeing.open.count < FREE_RANGES_MAX;
+	return pending(&q->freeing) < (q->snapshotting ? RANGES_MAX_SNAPSHOT : RANGES_MAX);
 }
 
 bool free_is_pending(const struct qcow2 *q)
 {
-	return q->freeing.open.count || q->freeing.round.count || q->freeing.ready.count;
+	return pending(&q->freeing) > 0;
+}
+
+/* For those who wait for room, and those who wait for clusters. */
+static void wake_room(struct qcow2 *q)
+{
+	struct freeing *freeing = &q->freeing;
+	if (freeing->room.first && pending(freeing) + ROOM_BATCH <= RANGES_MAX) {
+		if (freeing->open.count)
+			commit_want(q);
+		waiters_wake(&freeing->room, 0);
+	}
 }
 
 void free_round_begin(struct qcow2 *q)
 {
 	struct freeing *freeing = &q->freeing;
 	/* An epoch ends only when the one before it has no parts left. */
-	if (!freeing->open.count || freeing->has_round || freeing->ready.count || q->in_flight[!q->epoch] || q->snapshotting)
+	if (!freeing->open.count || freeing->has_round || freeing->settled.count || q->in_flight[!q->epoch] || q->snapshotting)
 		return;
 	struct free_list empty = freeing->round;
 	freeing->round = freeing->open;
 	freeing->open = empty;
 	freeing->has_round = true;
+	freeing->generation++;
 	q->epoch = !q->epoch;
-	if (freeing->room.first)
-		waiters_wake(&freeing->room, 0);
 }
 
 void free_round_end(struct qcow2 *q, bool durable)
@@ -91,24 +121,48 @@ void free_round_end(struct qcow2 *q, bool durable)
 		return;
 	freeing->has_round = false;
 	if (!durable) {
+		int error = q->commit.error ? q->commit.error : -EIO;
 		for (size_t i = 0; i < freeing->round.count; i++)
 			push(q, &freeing->round.ranges[i]);
 		freeing->round.count = 0;
-		waiters_wake(&freeing->ended, q->commit.error ? q->commit.error : -EIO);
+		waiters_wake(&freeing->ended, error);
+		/* When nothing can be written, there will be no room. */
+		waiters_wake(&freeing->room, error);
 		return;
 	}
-	struct free_list empty = freeing->ready;
-	freeing->ready = freeing->round;
+	struct free_list empty = freeing->settled;
+	freeing->settled = freeing->round;
 	freeing->round = empty;
-	freeing->next = 0;
-	freeing->position = 0;
 	free_check(q);
+}
+
+/* Behind what is ready already. What there is no memory for leaks. */
+static void make_ready(struct freeing *freeing)
+{
+	struct free_list *ready = &freeing->ready, *settled = &freeing->settled;
+	if (freeing->next) {
+		ready->count -= freeing->next;
+		memmove(ready->ranges, ready->ranges + freeing->next, ready->count * sizeof(*ready->ranges));
+		freeing->next = 0;
+	}
+	qsort(settled->ranges, settled->count, sizeof(*settled->ranges), compare);
+	for (size_t i = 0; i < settled->count; i++) {
+		struct free_range range = settled->ranges[i];
+		range.generation = freeing->generation;
+		if (!list_push(ready, &range))
+			lunkit_log(LUNKIT_LOG_WARNING, "not enough memory to free %llu bytes of an image: they leak",
+				   (unsigned long long)range.length);
+	}
+	settled->count = 0;
 }
 
 void free_check(struct qcow2 *q)
 {
 	struct freeing *freeing = &q->freeing;
-	if (!freeing->ready.count || freeing->working || q->in_flight[!q->epoch])
+	if (!freeing->settled.count || q->in_flight[!q->epoch])
+		return;
+	make_ready(freeing);
+	if (freeing->working)
 		return;
 	freeing->working = true;
 	work(q);
@@ -118,15 +172,21 @@ static void finish(struct qcow2 *q)
 {
 	struct freeing *freeing = &q->freeing;
 	freeing->working = false;
-	freeing->ready.count = 0;
-	freeing->passes++;
+	freeing->next = freeing->ready.count = 0;
 	if (freeing->ended.first)
 		waiters_wake(&freeing->ended, 0);
-	if (freeing->room.first) {
-		if (!free_has_room(q))
-			commit_want(q);
-		waiters_wake(&freeing->room, 0);
-	}
+	wake_room(q);
+}
+
+/* The range that is worked on is through. True when it was the last of its generation. */
+static bool range_end(struct freeing *freeing)
+{
+	unsigned generation = freeing->ready.ranges[freeing->next++].generation;
+	freeing->position = 0;
+	if (freeing->next < freeing->ready.count && freeing->ready.ranges[freeing->next].generation == generation)
+		return false;
+	freeing->passes = generation;
+	return true;
 }
 
 static void woken(struct waiter *waiter, int result)
@@ -135,8 +195,7 @@ static void woken(struct waiter *waiter, int result)
 	if (result < 0) {
 		/* Its refcounts can't be read: what they count leaks. */
 		lunkit_log(LUNKIT_LOG_WARNING, "%s: cannot read refcounts (error %d): what they count leaks", q->name, -result);
-		q->freeing.next++;
-		q->freeing.position = 0;
+		range_end(&q->freeing);
 	}
 	work(q);
 }
@@ -209,34 +268,44 @@ static void next_turn(struct lunkit_io *io, int result)
 	work(list_entry(io, struct qcow2, freeing.turn));
 }
 
+static void go_on_later(struct qcow2 *q)
+{
+	q->freeing.turn.done = next_turn;
+	lunkit_io_defer(q->host, &q->freeing.turn, 0);
+}
+
+/* Those who are woken at its ends may free more, and may not find the queue half changed. */
 static void work(struct qcow2 *q)
 {
 	struct freeing *freeing = &q->freeing;
 	for (unsigned budget = BUDGET; freeing->next < freeing->ready.count; budget--) {
 		if (budget == 0) {
-			freeing->turn.done = next_turn;
-			lunkit_io_defer(q->host, &freeing->turn, 0);
-			return;
+			go_on_later(q);
+			break;
 		}
 		const struct free_range *range = &freeing->ready.ranges[freeing->next];
 		int r = count_down(q, range);
 		if (r == -EAGAIN)
-			return;
-		if (r < 0 || freeing->position >= range->length) {
-			if (r < 0)
-				lunkit_log(LUNKIT_LOG_WARNING, "%s: cannot count down the refcount at %#llx (error %d): it leaks", q->name,
-					   (unsigned long long)range->offset, -r);
-			freeing->next++;
-			freeing->position = 0;
+			break;
+		if (r < 0)
+			lunkit_log(LUNKIT_LOG_WARNING, "%s: cannot count down the refcount at %#llx (error %d): it leaks", q->name,
+				   (unsigned long long)range->offset, -r);
+		if ((r < 0 || freeing->position >= range->length) && range_end(freeing) && freeing->next < freeing->ready.count &&
+		    freeing->ended.first) {
+			go_on_later(q);
+			waiters_wake(&freeing->ended, 0);
+			break;
 		}
 	}
-	finish(q);
+	if (freeing->next < freeing->ready.count)
+		wake_room(q);
+	else
+		finish(q);
 }
 
 uint64_t free_ticket(const struct qcow2 *q)
 {
-	const struct freeing *freeing = &q->freeing;
-	return freeing->passes + (freeing->has_round || freeing->ready.count ? 2 : 1);
+	return (uint64_t)q->freeing.generation + 1;
 }
 
 bool free_passed(struct qcow2 *q, uint64_t ticket, struct waiter *waiter)
@@ -259,5 +328,6 @@ void free_destroy(struct qcow2 *q)
 {
 	free(q->freeing.open.ranges);
 	free(q->freeing.round.ranges);
+	free(q->freeing.settled.ranges);
 	free(q->freeing.ready.ranges);
 }

@@ -284,9 +284,9 @@ struct allocator {
 	struct waiters zeroed;
 };
 
-#define FREE_RANGES_MAX 16384u
 struct free_range {
 	uint64_t offset, length; /* whole clusters */
+	unsigned generation;	 /* in ready */
 	bool table;		 /* an L2 table, which may be in the cache */
 };
 struct free_list {
@@ -294,19 +294,20 @@ struct free_list {
 	size_t count, room;
 };
 struct freeing {
-	struct free_list open;	/* no longer referred to, not durably */
-	struct free_list round; /* … whose end the running round makes durable */
-	struct free_list ready; /* durable; waits for requests that may still use them */
-	size_t next;		/* of ready: being worked on */
-	uint64_t position;	/* bytes of that done */
+	struct free_list open;	  /* no longer referred to, not durably */
+	struct free_list round;	  /* … whose end the running round makes durable */
+	struct free_list settled; /* durable; waits for requests that may still use them */
+	struct free_list ready;
+	size_t next;	   /* of ready: being worked on */
+	uint64_t position; /* bytes of that done */
+	unsigned generation, passes;
 	bool has_round, working, discard;
 	uint64_t punch_offset, punch_length;
 	struct lunkit_io punch;
 	struct waiter waiter;
 	struct lunkit_io turn;
 	struct waiters room;
-	struct waiters ended; /* jobs: each end of ready, each round that failed */
-	uint64_t passes;      /* how often ready was worked off */
+	struct waiters ended; /* jobs: each time that passes moves or all is done, and each round that failed */
 };
 /* Counts down what the range holds once a commit has made it durable that nothing refers to it. */
 void free_later(struct qcow2 *q, uint64_t offset, uint64_t length, bool table);

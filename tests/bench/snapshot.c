@@ -220,7 +220,8 @@ int main(int argc, char **argv)
 	uint64_t step = argc > 4 ? strtoull(argv[argc - 1], NULL, 10) : 0;
 	if (depth > 4096 || (argc > 4 && (!depth || !step)))
 		give_up("arguments", "a number is missing");
-	const struct image_params params = { .name = argv[2], .cache = LUNKIT_CACHE_WRITEBACK };
+	/* Alone as qemu-img does it; beside requests as a LUN does. */
+	const struct image_params params = { .name = argv[2], .cache = depth && !fills ? LUNKIT_CACHE_NONE : LUNKIT_CACHE_WRITEBACK };
 	if (engine_start(&bench.engine, "qcow2", depth, 0, &err) < 0 || engine_open(&bench.engine, &params, &err) < 0)
 		give_up(argv[2], err.message);
 	if (depth)
