@@ -152,7 +152,7 @@ static void buffer_give(struct qcow2 *q, uint8_t *buffer)
 	struct encryption *encryption = &q->encryption;
 	struct list *node = list_pop(&encryption->waiting);
 	if (!node) {
-		list_add(&encryption->free, (struct list *)buffer);
+		list_add_head(&encryption->free, (struct list *)buffer);
 		return;
 	}
 	struct scrambling *next = list_entry(node, struct scrambling, node);
@@ -213,9 +213,13 @@ void data_start(struct qcow2 *q, struct transfer *transfer, struct scrambling *s
 		transfer_start(q, transfer, write, iov, count, offset, length);
 		return;
 	}
-	*s = (struct scrambling){
-		.transfer = transfer, .done = transfer->done, .iov = iov, .count = count, .offset = offset, .length = length
-	};
+	s->transfer = transfer;
+	s->done = transfer->done;
+	s->buffer = NULL;
+	s->iov = iov;
+	s->count = count;
+	s->offset = offset;
+	s->length = length;
 	transfer->scrambling = s;
 	if (!q->encryption.cipher || length > q->encryption.buffer_size) {
 		fail(q, s, q->encryption.cipher ? -EINVAL : -EACCES);
@@ -229,4 +233,14 @@ void data_start(struct qcow2 *q, struct transfer *transfer, struct scrambling *s
 	} else {
 		write_scrambled(q, s);
 	}
+}
+
+void data_read_one(struct qcow2 *q, struct transfer *transfer, struct scrambling *s, void *buffer, uint64_t length, uint64_t offset)
+{
+	if (!q->header.crypt_method) {
+		transfer_start_one(q, transfer, false, buffer, length, offset);
+		return;
+	}
+	s->one = (struct iovec){ buffer, length };
+	data_start(q, transfer, s, false, &s->one, 1, offset, length);
 }

@@ -11,7 +11,6 @@
 #include "image/crypt.h"
 
 struct qcow2;
-struct iovec;
 
 struct encryption {
 	const struct lunkit_crypt *crypt; /* NULL: the image is not encrypted, or is only looked at without what it takes */
@@ -49,3 +48,5 @@ void qcow2_key(void *state, struct lunkit_job *job, const struct lunkit_key_chan
  */
 void data_start(struct qcow2 *q, struct transfer *transfer, struct scrambling *scrambling, bool write, const struct iovec *iov, unsigned count,
 		uint64_t offset, uint64_t length);
+/* Reads into one buffer. */
+void data_read_one(struct qcow2 *q, struct transfer *transfer, struct scrambling *scrambling, void *buffer, uint64_t length, uint64_t offset);
