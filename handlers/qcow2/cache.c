@@ -134,7 +134,9 @@ static bool evict_one(struct qcow2 *q)
 static struct slice *add(struct qcow2 *q, enum order_kind kind, uint64_t offset, int *ret_result)
 {
 	struct cache *cache = &q->cache;
-	if (cache->count >= cache->limit && !evict_one(q)) {
+	if (cache->count >= cache->limit && (cache->stuck || !evict_one(q))) {
+		/* Nobody looks through all of it again before something has ended: cache_room(). */
+		cache->stuck = true;
 		*ret_result = -EAGAIN;
 		return NULL;
 	}
@@ -190,7 +192,7 @@ static void loaded(struct transfer *transfer, int result)
 {
 	struct qcow2 *q = transfer->q;
 	slice_loaded(q, list_entry(transfer, struct slice, transfer), result);
-	cache_room(q);
+	cache_room(q, 0);
 }
 
 static void slice_start_loading(struct qcow2 *q, struct slice *slice, bool ahead)
@@ -247,7 +249,7 @@ static void run_loaded(struct transfer *transfer, int result)
 	for (unsigned i = 0; i < run->count; i++)
 		slice_loaded(q, run->slices[i], result);
 	free(run);
-	cache_room(q);
+	cache_room(q, 0);
 }
 
 unsigned cache_fetch(struct qcow2 *q, enum order_kind kind, uint64_t offset, unsigned count)
@@ -314,16 +316,17 @@ void cache_forget(struct qcow2 *q, uint64_t offset, uint64_t length)
 	}
 }
 
-void cache_room(struct qcow2 *q)
+void cache_room(struct qcow2 *q, int result)
 {
+	q->cache.stuck = false;
 	if (q->cache.room.first)
-		waiters_wake(&q->cache.room, 0);
+		waiters_wake(&q->cache.room, result);
 }
 
 void slice_unpin(struct qcow2 *q, struct slice *slice)
 {
 	if (--slice->pins == 0)
-		cache_room(q);
+		cache_room(q, 0);
 }
 
 /* ---- changing ---- */

@@ -184,7 +184,7 @@ static void sync_done(struct lunkit_io *io, int result)
 	order_sync_end(&q->order, result == 0);
 	if (result == 0) {
 		release_all(q, &commit->written, true);
-		cache_room(q);
+		cache_room(q, 0);
 	} else {
 		sync_failed(q, result);
 	}
@@ -247,7 +247,7 @@ static void end(struct qcow2 *q)
 	wake_stored(q, error);
 	waiters_wake(&commit->ended, error);
 	/* When nothing can be written, there will be no room. */
-	waiters_wake(&q->cache.room, error);
+	cache_room(q, error);
 	if (!commit->running && (commit->next.first || commit->store_next.first || (commit->wanted && !error)))
 		begin(q);
 }

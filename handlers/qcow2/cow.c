@@ -358,11 +358,13 @@ static void describe_source(struct cow *cow, const struct mapping *mapping, uint
 	}
 }
 
-/* What has been taken for it is given back. */
+/* What has been taken for it is given back. The request may be parked by now. */
 static int give_up(struct cow *cow, int result)
 {
 	if (cow->run.clusters && !cow->reuse)
 		alloc_give_back(cow->q, &cow->run, 0);
+	slice_unpin_again(cow->slice);
+	cow->slice = NULL;
 	cow_give(cow);
 	return result;
 }

@@ -87,6 +87,7 @@ struct cache {
 	unsigned bucket_mask;
 	size_t limit, count; /* slices that may be evicted */
 	size_t loading;
+	bool stuck;	   /* nothing can be evicted, as far as is known */
 	bool ahead_failed; /* a slice that was fetched ahead of need could not be */
 	struct list clock;
 	struct slabs slabs;
@@ -112,7 +113,16 @@ static inline void slice_pin(struct slice *slice)
 {
 	slice->pins++;
 }
+/* Who waits for room may have it now: wakes them. */
 void slice_unpin(struct qcow2 *q, struct slice *slice);
+/*
+ * Of a pin that was taken in the same breath: there is no more room than there was before it. It wakes nobody, since whoever was parked in between would be woken
+ * before he knows that he is.
+ */
+static inline void slice_unpin_again(struct slice *slice)
+{
+	slice->pins--;
+}
 /* Must come before each change of slice->data, which may move. -ENOMEM: don't change it. */
 int slice_modify(struct qcow2 *q, struct slice *slice);
 /* The copy for the round, if there is one, is no longer needed. */
@@ -126,8 +136,8 @@ static inline uint8_t *slice_committed(struct slice *slice)
 }
 /* Forgets what the cache has of a cluster that is about to be used for something else. */
 void cache_forget(struct qcow2 *q, uint64_t offset, uint64_t length);
-/* Those who wait for room may try again. */
-void cache_room(struct qcow2 *q);
+/* Those who wait for room may try again, or give up: -errno. */
+void cache_room(struct qcow2 *q, int result);
 /* Gives clean slices back that were not used since the last call; all of them when everything is set. */
 void cache_shrink(struct qcow2 *q, bool everything);
 /* A slice that no cache knows, for a table that is kept as a whole; and its end, which comes after the round that has it. */

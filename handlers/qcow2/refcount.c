@@ -130,7 +130,7 @@ static int count_place(struct qcow2 *q, uint64_t block, uint64_t place, struct s
 	} else if ((r = slice_modify(q, slice)) == 0) {
 		refcount_write(q, slice->data, index, 1);
 	}
-	slice_unpin(q, slice);
+	slice_unpin_again(slice);
 	return r;
 }
 

@@ -42,7 +42,10 @@ static void fetch_ahead(struct walk *walk, uint64_t table, uint64_t offset)
 		if (offset >= end) {
 			/* Only what is in use: the tables of a snapshot that is no more belong to others. */
 			bool live = !walk->l1 || walk->kind == WALK_COPIED;
-			if (++next >= walk->entries)
+			if (++next >= walk->entries || next > walk->end.table)
+				return;
+			/* What was never counted may have been freed, and be anything by now. */
+			if (next == walk->end.table && !walk->end.counted)
 				return;
 			offset = (live ? table_get(&q->l1, next) : walk->l1[next]) & ENTRY_OFFSET;
 			if (!is_place(q, offset))
@@ -64,8 +67,19 @@ static int get_slice(struct walk *walk, uint64_t table, struct slice **ret, unsi
 	uint64_t per_slice = q->slice_size / 8, offset = table + align_down(walk->position.entry, per_slice) * 8;
 	*ret_index = (unsigned)(walk->position.entry & (per_slice - 1));
 	int r = cache_get(q, ORDER_MAP, offset, &walk->waiter, ret);
-	if (r == -EAGAIN || !(walk->position.entry & (per_slice * (AHEAD / 4) - 1)))
-		fetch_ahead(walk, table, offset + q->slice_size);
+	if (r < 0 && r != -EAGAIN)
+		return r;
+	if (r == 0 && walk->position.entry & (per_slice * (AHEAD / 4) - 1))
+		return 0;
+	/* Hardly anything can be evicted then, and the counters are to have that. */
+	if (q->commit.running && q->cache.count >= q->cache.limit)
+		return r;
+	/* Where all else is dirty, it would be what is evicted for the next ones. */
+	if (r == 0)
+		slice_pin(*ret);
+	fetch_ahead(walk, table, offset + q->slice_size);
+	if (r == 0)
+		slice_unpin_again(*ret);
 	return r;
 }
 
@@ -177,7 +191,7 @@ static int step_reference(struct walk *walk, uint64_t table)
 		r = reference_entry(walk, slice, index);
 		walk->position.entry += r == 0;
 	}
-	slice_unpin(q, slice);
+	slice_unpin_again(slice);
 	return r;
 }
 
@@ -280,7 +294,7 @@ static int step_copied(struct walk *walk, uint64_t table)
 		r = copied_entry(walk, slice, index);
 		walk->position.entry += r == 0;
 	}
-	slice_unpin(q, slice);
+	slice_unpin_again(slice);
 	return r;
 }
 
