@@ -23,6 +23,8 @@
 struct offline {
 	struct worker_process worker;
 	struct opener_policy policy;
+	char **config[2]; /* of the image, and of what a job makes */
+	const char *config_folders[64];
 	void (*progress)(void *argument, uint64_t done, uint64_t total);
 	void *argument;
 	struct protocol_packet packet, reply; /* 64 KiB and more: on the heap with the rest */
@@ -84,6 +86,19 @@ static int add_keys(struct offline *offline, const struct reference *reference, 
 	return 0;
 }
 
+/* Its configuration and keys may be read as well. */
+static void allow_config(struct offline *offline, unsigned which, const struct reference *reference)
+{
+	size_t count = 0;
+	char **folders = offline->config[which] = reference_config(reference);
+	while (offline->config_folders[count])
+		count++;
+	for (; folders && *folders && count < ARRAY_SIZE(offline->config_folders) - 1; folders++)
+		offline->config_folders[count++] = *folders;
+	if (count)
+		offline->policy.config = offline->config_folders;
+}
+
 static int offline_start(const struct reference *reference, struct offline **ret, struct lunkit_error *err)
 {
 	struct worker_config config;
@@ -104,6 +119,7 @@ static int offline_start(const struct reference *reference, struct offline **ret
 		offline->policy.path = reference->name;
 		offline->policy.directories = backing_directories(NULL);
 	}
+	allow_config(offline, 0, reference);
 	struct protocol_start *start = &offline->packet.message.start;
 	offline->packet.message.id = 1;
 	snprintf(start->kind, sizeof(start->kind), "%s", reference->kind);
@@ -161,10 +177,12 @@ static int offline_end(struct offline *offline, int result, struct lunkit_error 
 		result = lunkit_error_set(err, EIO, "the worker process failed at its end (%s %d)",
 					  WIFSIGNALED(status) ? "signal" : "exit status",
 					  WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-	if (result < 0 && offline->created)
+	if (result < 0 && offline->created && offline->policy.path)
 		unlink(offline->policy.path);
 	worker_release(&offline->worker);
 	key_free(&offline->key);
+	free(offline->config[0]);
+	free(offline->config[1]);
 	free(offline);
 	return result;
 }
@@ -231,6 +249,11 @@ int offline_job(const struct reference *reference, const struct offline_job *job
 		return r;
 	offline->orderly = true;
 	offline->policy.may_write = job->use == OFFLINE_WRITE;
+	if (job->target) {
+		allow_config(offline, 1, job->target);
+		snprintf(offline->packet.message.start.target_kind, sizeof(offline->packet.message.start.target_kind), "%s",
+			 job->target->kind);
+	}
 	offline->packet.message.type = PROTOCOL_START_IMAGE;
 	offline->packet.message.start.flags |= (job->use == OFFLINE_WRITE ? 0 : PROTOCOL_READ_ONLY) |
 					       (job->use == OFFLINE_LOOK ? PROTOCOL_LOOK_ONLY : 0) | (job->locked ? PROTOCOL_LOCKED : 0);

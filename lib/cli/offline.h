@@ -31,6 +31,7 @@ struct offline_job {
 	enum offline_use use;
 	bool locked; /* opened for a key operation only: no key is needed for that */
 	struct protocol_job request;
+	const struct reference *target;					 /* what the job makes, when it is no file; or NULL */
 	int fds[2];							 /* that go with it; -1: none. They stay the caller's */
 	void (*progress)(void *argument, uint64_t done, uint64_t total); /* or NULL */
 	void *argument;

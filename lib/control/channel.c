@@ -71,6 +71,7 @@ static void channel_release(struct channel *channel)
 		return;
 	free(channel->label);
 	free(channel->path);
+	free(channel->config.config);
 	free(channel);
 }
 
@@ -229,6 +230,7 @@ static void open_work(struct task *task)
 		.path = open->path,
 		.identity = open->identify ? &open->identity : NULL,
 		.directories = open->directories,
+		.config = (const char *const *)open->channel->config.config,
 		.no_siblings = !open->directories,
 		.may_write = open->may_write,
 	};
@@ -330,6 +332,10 @@ static void handle(struct channel *channel, const struct protocol_packet *packet
 	case PROTOCOL_MODES:
 		if (channel->config.modes)
 			channel->config.modes(channel->config.argument, message->modes.modes);
+		return;
+	case PROTOCOL_SIZE_CHANGED:
+		if (channel->config.size_changed)
+			channel->config.size_changed(channel->config.argument);
 		return;
 	case PROTOCOL_PROGRESS:
 		handle_progress(channel, message);
@@ -483,8 +489,10 @@ static int on_process(sd_event_source *source, int fd, uint32_t events, void *us
 int channel_new(const struct channel_config *config, struct channel **ret, struct lunkit_error *err)
 {
 	struct channel *channel = calloc(1, sizeof(*channel));
-	if (!channel)
+	if (!channel) {
+		free(config->config);
 		return lunkit_error_set(err, ENOMEM, "out of memory");
+	}
 	channel->config = *config;
 	list_init(&channel->requests);
 	channel->label = strdup(config->label);
@@ -531,6 +539,7 @@ fail:
 	close_sources(channel);
 	free(channel->label);
 	free(channel->path);
+	free(channel->config.config);
 	free(channel);
 	return r;
 }

@@ -26,6 +26,7 @@ struct channel_config {
 	struct opener_identity *identity; /* of path, as in the policy; or NULL. Stays valid until channel_free() */
 	/* For a kind whose images lie on others: where it may read as well, besides the image's own folder. NULL: only path. Stays valid. */
 	const struct names *directories;
+	char **config; /* folders of configuration that it may read, from reference_config(), or NULL; the channel's from then on, also on failure */
 	bool may_write;
 	unsigned *count; /* of live processes: counted up and down */
 
@@ -35,6 +36,7 @@ struct channel_config {
 	void (*ask)(void *argument, uint32_t id, const struct protocol_query *query);
 	void (*notice)(void *argument, const char *text); /* or NULL */
 	void (*modes)(void *argument, uint32_t modes);	  /* what initiators have set, for the LUN's next worker; or NULL */
+	void (*size_changed)(void *argument);		  /* somebody else changed the storage's size; or NULL */
 	/* The process is gone: the last call. failure: why, as far as it is known; code 0 after a drain that went well. */
 	void (*ended)(void *argument, const struct lunkit_error *failure);
 	void *argument;

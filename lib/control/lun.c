@@ -448,6 +448,11 @@ static void lun_worker_modes(void *argument, uint32_t modes)
 	lun_remember(lun);
 }
 
+static void lun_worker_size_changed(void *argument)
+{
+	lun_adopt_size(argument);
+}
+
 static void lun_worker_ask(void *argument, uint32_t id, const struct protocol_query *query)
 {
 	lun_query(argument, id, query);
@@ -487,6 +492,7 @@ void lun_start_worker(struct lun *lun)
 		.label = lun->backstore.name,
 		.path = reference_is_path(&lun->reference) ? lun->reference.name : NULL,
 		.directories = handlers_backing(control, lun->reference.kind),
+		.config = reference_config(&lun->reference),
 		.identity = &lun->memory.identity,
 		.may_write = !lun->reference.read_only,
 		.count = &control->live_workers,
@@ -494,6 +500,7 @@ void lun_start_worker(struct lun *lun)
 		.ask = lun_worker_ask,
 		.notice = lun_worker_notice,
 		.modes = lun_worker_modes,
+		.size_changed = lun_worker_size_changed,
 		.ended = lun_worker_ended,
 		.argument = lun,
 	};

@@ -67,6 +67,7 @@ struct lun {
 	bool blocked;	/* block_dev=1 was written */
 	bool replacing; /* this worker drains so that the next one starts with other settings */
 	bool resizing;
+	bool size_changed; /* by somebody else, while resizing: looked at again afterwards */
 	int uio_fd;
 	uint64_t ring_length;
 	const void *ring;		      /* watch.c's view of it, or NULL */
@@ -120,6 +121,8 @@ void lun_size_adjust(struct lun *lun);
 void lun_resize(struct lun *lun, uint64_t size, uint32_t flags, void (*done)(void *argument, uint64_t size, const struct lunkit_error *err),
 		void *argument);
 
+/* Somebody else changed the size of what the image is stored in: the disk follows, and the log says so. */
+void lun_adopt_size(struct lun *lun);
 /* The worker's image has that size now, whatever it was: the kernel's device and the disks here follow. done() as of lun_resize(). */
 void lun_follow_size(struct lun *lun, uint64_t size, void (*done)(void *argument, uint64_t size, const struct lunkit_error *err),
 		     void *argument);

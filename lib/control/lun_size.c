@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "control/lun.h"
 #include "control/state.h"
+#include "image/handler.h"
 #include "target/disk.h"
 #include "target/fabric.h"
 
@@ -257,11 +258,16 @@ struct resize {
 
 static void resize_end(struct resize *resize)
 {
-	struct lun *lun = lun_by_id(resize->size.control, resize->size.lun);
+	struct control *control = resize->size.control;
+	uint64_t id = resize->size.lun;
+	struct lun *lun = lun_by_id(control, id);
 	if (lun)
 		lun->resizing = false;
 	resize->done(resize->argument, resize->size.size, &resize->err);
 	free(resize);
+	lun = lun_by_id(control, id);
+	if (lun && lun->size_changed)
+		lun_adopt_size(lun);
 }
 
 /* Tells the disks here, and waits until they show the size. */
@@ -358,6 +364,24 @@ static void resize_image_done(void *argument, const struct protocol_result *repl
 		return;
 	}
 	resize_follow(resize, lun, reply->value);
+}
+
+static void size_adopted(void *argument, uint64_t size, const struct lunkit_error *err)
+{
+	char *name = argument;
+	if (err->code)
+		log_error("%s: somebody changed the image's size, and the disk cannot follow: %s", name, err->message);
+	else
+		log_info("%s: somebody changed the image's size: the disk has %" PRIu64 " bytes now", name, size);
+	free(name);
+}
+
+void lun_adopt_size(struct lun *lun)
+{
+	lun->size_changed = lun->resizing;
+	/* What the storage has lost is lost, whatever anybody thinks of it. */
+	if (!lun->resizing)
+		lun_resize(lun, 0, LUNKIT_RESIZE_SHRINK, size_adopted, control_strdup(lun->backstore.name));
 }
 
 void lun_follow_size(struct lun *lun, uint64_t size, void (*done)(void *argument, uint64_t size, const struct lunkit_error *err),

@@ -105,6 +105,33 @@ static bool may_read(const struct opener_policy *policy, const char *path)
 	return false;
 }
 
+static bool is_config(const struct opener_policy *policy, const char *path)
+{
+	for (const char *const *folder = policy->config; folder && *folder; folder++)
+		if (path_is_below(path, *folder))
+			return true;
+	return false;
+}
+
+static int open_config(const char *path, int *ret_fd, struct lunkit_error *err)
+{
+	struct stat status;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0 || fstat(fd, &status) < 0) {
+		int code = errno;
+		if (fd >= 0)
+			close(fd);
+		return lunkit_error_set(err, code, "cannot read '%s': %s", path, strerror(code));
+	}
+	if (!S_ISREG(status.st_mode)) {
+		close(fd);
+		return lunkit_error_set(err, EINVAL, "cannot read '%s': it is %s", path,
+					S_ISBLK(status.st_mode) ? "a device" : type_name(status.st_mode));
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
 /*
  * A block device that is to be written is claimed for us alone: nobody may write below a mounted filesystem or a volume manager, and neither may be set
  * up on it while it is an image. The claim belongs to the opening, so *fd is replaced. -EAGAIN, as for a lock: the last I/O of a worker that has died may hold it yet.
@@ -165,6 +192,14 @@ static int opener_open(const struct opener_policy *policy, const struct protocol
 	uint32_t flags = request->flags;
 	bool write = flags & (FILE_WRITE | FILE_CREATE);
 	bool is_image = policy->path && strcmp(request->path, policy->path) == 0;
+	if (!is_image && !write && is_config(policy, request->path)) {
+		*ret_flags = 0;
+		return open_config(request->path, ret_fd, err);
+	}
+	if (!is_image && policy->config) {
+		lunkit_error_set(err, EACCES, "cannot open '%s': it is not a file that belongs to this image", request->path);
+		return lunkit_error_hint(err, "name the file itself, as an absolute path, in an option of the image");
+	}
 	if (!is_image && (write || !may_read(policy, request->path))) {
 		lunkit_error_set(err, EACCES, "cannot open '%s': it is not a file of this image", request->path);
 		return lunkit_error_hint(err,

@@ -50,11 +50,13 @@ struct opener_identity {
 /*
  * Opening of paths for a worker, by policy: path itself, exactly as it was named by the user (and resolved then); for reading also files that
  * the image may be an overlay of: those of path's own folder, and those below the directories. Nothing that is not a regular file or a block device.
- * Such a path is absolute and without empty, "." and ".." parts; a symbolic link in it is refused.
+ * Such a path is absolute and without empty, "." and ".." parts; a symbolic link in it is refused. Images that are no files need configuration and keys: regular files below
+ * the folders of config, which are the administrator's or were named by whoever opens the image, may be read, and links in them are followed.
  */
 struct opener_policy {
 	const char *path;		/* the one path that may be opened for more than reading, or NULL for none */
 	const char *const *directories; /* absolute, ends with NULL; or NULL for none */
+	const char *const *config;	/* the same form */
 	bool no_siblings;		/* path's own folder holds nothing that the image may read, as is always so for a device's name */
 	bool may_write, may_create;
 	/* NULL, or which file path is: set by the first opening, and no other file of that name is opened afterwards */

@@ -53,6 +53,7 @@ static size_t message_size(const struct protocol_message *message)
 	case PROTOCOL_STATUS:
 	case PROTOCOL_DRAIN:
 	case PROTOCOL_JOB_CANCEL:
+	case PROTOCOL_SIZE_CHANGED:
 		return HEADER_SIZE;
 	}
 	return 0;
@@ -74,7 +75,7 @@ static bool strings_are_terminated(const struct protocol_message *message)
 		const struct protocol_start *start = &message->start;
 		return is_terminated(start->kind, sizeof(start->kind)) && is_terminated(start->name, sizeof(start->name)) &&
 		       is_terminated(start->options, sizeof(start->options)) && is_terminated(start->label, sizeof(start->label)) &&
-		       is_terminated(start->serial, sizeof(start->serial));
+		       is_terminated(start->serial, sizeof(start->serial)) && is_terminated(start->target_kind, sizeof(start->target_kind));
 	}
 	case PROTOCOL_READY:
 		return is_terminated(message->ready.notice, sizeof(message->ready.notice));
@@ -107,6 +108,7 @@ static bool strings_are_terminated(const struct protocol_message *message)
 	case PROTOCOL_STATUS:
 	case PROTOCOL_DRAIN:
 	case PROTOCOL_JOB_CANCEL:
+	case PROTOCOL_SIZE_CHANGED:
 		return true;
 	}
 	return false;

@@ -17,6 +17,7 @@
  *     JOB_CANCEL, JOB_RATE                         ->             with the id of a JOB
  *                                                  <- PROGRESS, REPLY of a JOB, with its id: now and then, and at its end
  *                                                  <- MODES           what initiators have set, whenever it changes
+ *                                                  <- SIZE_CHANGED    somebody else changed the storage's size: RESIZE with 0 adopts it
  *                                                  <- ASK             a query of the SCSI layer
  *     ANSWER_QUERY                                 ->
  *     DRAIN, or the socket's end                   ->             finish what is in flight, leave
@@ -64,6 +65,7 @@ enum protocol_type {
 	PROTOCOL_PROGRESS,
 	PROTOCOL_NOTICE,
 	PROTOCOL_MODES,
+	PROTOCOL_SIZE_CHANGED,
 };
 
 #define PROTOCOL_READ_ONLY 1u
@@ -81,10 +83,11 @@ struct protocol_start {
 	char options[PROTOCOL_OPTIONS_MAX]; /* handler options, "key=value;…", encoded */
 	char label[64];			    /* for log lines: the LUN's name */
 	char serial[128];
-	uint64_t size;			   /* CREATE */
-	uint64_t ring_offset, ring_length; /* of the mapping of the ring fd */
-	uint32_t ring_word;		   /* 4: uio, 8: eventfds */
-	uint32_t flags, cache;		   /* PROTOCOL_*; enum lunkit_cache */
+	char target_kind[PROTOCOL_KIND_MAX]; /* START_IMAGE: the kind of image that a job will make, when it is not of files; or "" */
+	uint64_t size;			     /* CREATE */
+	uint64_t ring_offset, ring_length;   /* of the mapping of the ring fd */
+	uint32_t ring_word;		     /* 4: uio, 8: eventfds */
+	uint32_t flags, cache;		     /* PROTOCOL_*; enum lunkit_cache */
 	uint32_t block_size, max_transfer_blocks;
 	uint32_t uid, gid; /* to become; (uint32_t)-1: stay who you are */
 	uint32_t modes;	   /* the last MODES of the worker before this one on the same LUN, 0: there was none */
@@ -133,6 +136,7 @@ struct protocol_progress {
  *     FLATTEN        rate
  *     EXPORT         the image, or its snapshot of that name, to a new image of kind format at the path target, made with options; the fd is what opening
  *                    target gives, and the starter's to name or to remove. With PROTOCOL_JOB_STREAM raw bytes to the fd, which may be a pipe (non-blocking). flags: PROTOCOL_JOB_*
+ *                    A target that is no path is one of START_IMAGE's target_kind; it has no fd, and is removed again when the job fails.
  *     IMPORT         fds: the target's, as above, and a pipe (non-blocking) of at most length bytes, which is the new image's size. The worker's own image is not looked at.
  *     KEY            flags: enum lunkit_key_op; slot. fd: the new key, or the file that a header is saved to or comes from
  * A key for the image that an EXPORT or IMPORT makes comes as the last fd with PROTOCOL_JOB_NEW_KEY; else it has the image's.

@@ -14,7 +14,8 @@
  *
  * Process and thread. Handlers are loaded by lunkit-worker only: one process for each image in use, which has given up all rights
  * before it calls open(). A handler sees one thread and needs no lock; every member below is called on it, and every function below
- * must be called on it. There is no right to open files, sockets or programs: ask for files with lunkit_file_open().
+ * must be called on it, but where said. There is no right to open files, sockets or programs: ask for files with lunkit_file_open(); a handler with
+ * LUNKIT_HANDLER_NETWORK may open TCP connections.
  *
  * Units. Offsets, lengths, sizes and alignments are bytes (uint64_t) unless a name says otherwise. Times are nanoseconds.
  *
@@ -204,6 +205,16 @@ void lunkit_io_fdatasync(struct lunkit_host *host, struct lunkit_io *io, int fd)
 void lunkit_io_fallocate(struct lunkit_host *host, struct lunkit_io *io, int fd, int mode, uint64_t offset, uint64_t length);
 /* done(io, result) soon, from the event loop. */
 void lunkit_io_defer(struct lunkit_host *host, struct lunkit_io *io, int result);
+
+/*
+ * For libraries with threads of their own, which complete what was started through them: lunkit_io_post() may be called on any thread, and done(io, result) follows from
+ * the event loop, in batches. The handler calls lunkit_io_listen() first, in open(); nothing is posted any more when close() returns.
+ */
+void lunkit_io_listen(struct lunkit_host *host);
+void lunkit_io_post(struct lunkit_host *host, struct lunkit_io *io, int result);
+
+/* The storage's size was changed by somebody else: the core asks for resize() with size 0, soon. */
+void lunkit_size_changed(struct lunkit_host *host);
 
 /* Blocking work on a helper thread; done(&work->io, result of function) comes back on the handler's thread. */
 struct lunkit_work {
@@ -468,7 +479,16 @@ struct lunkit_handler {
 	int (*file)(void *state, bool *ret_direct);
 	/* For lunkit's own handlers: encryption of what another one stores (image/crypt.h). */
 	const struct lunkit_crypt *crypt;
+
+	unsigned flags; /* LUNKIT_HANDLER_* */
+	/*
+	 * Removes the image of that name for good; may block. One that is in use elsewhere, has snapshots or the like is -EBUSY. Without this member a name is that
+	 * of a file, which the starter removes.
+	 */
+	int (*remove)(const struct lunkit_params *params, struct lunkit_error *err);
 };
+/* Its images are reached through TCP: the worker may open connections, which others may not. */
+#define LUNKIT_HANDLER_NETWORK 1u
 #define LUNKIT_RESIZE_SHRINK 1u
 
 #define LUNKIT_HANDLER(handler)                                                                                                            \

@@ -52,6 +52,22 @@ void lunkit_io_defer(struct lunkit_host *host, struct lunkit_io *io, int result)
 	loop_defer(host->loop, (struct loop_op *)io, result);
 }
 
+void lunkit_io_listen(struct lunkit_host *host)
+{
+	loop_listen(host->loop);
+}
+
+void lunkit_io_post(struct lunkit_host *host, struct lunkit_io *io, int result)
+{
+	loop_post(host->loop, (struct loop_op *)io, result);
+}
+
+void lunkit_size_changed(struct lunkit_host *host)
+{
+	if (host->size_changed)
+		host->size_changed(host);
+}
+
 _Static_assert(sizeof(struct lunkit_alarm) == sizeof(struct loop_alarm), "lunkit_alarm is a loop_alarm");
 SAME_MEMBER(lunkit_alarm, ring, loop_alarm, ring);
 

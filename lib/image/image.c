@@ -106,7 +106,8 @@ int image_open(struct lunkit_host *host, const struct lunkit_handler *handler, c
 	image->handler = handler;
 	struct lunkit_params checked;
 	struct lunkit_option_value *values = NULL;
-	int r = make_params(host, handler, params, LUNKIT_OPTION_OPEN, &checked, &values, err);
+	unsigned use = LUNKIT_OPTION_OPEN | (params->new ? LUNKIT_OPTION_CREATE : 0);
+	int r = make_params(host, handler, params, use, &checked, &values, err);
 	if (r == 0) {
 		/* Only what lunkit_child_open() opens from within open() lies below this image. */
 		struct image_opening opening = { .outer = params->depth ? host->opening : NULL }, *before = host->opening;
@@ -166,6 +167,24 @@ int image_create(struct lunkit_host *host, const struct lunkit_handler *handler,
 	r = handler->create(&checked, err);
 	free(values);
 	return r < 0 ? failed(r, params->name, "create the image", err) : 0;
+}
+
+int image_remove(struct lunkit_host *host, const struct lunkit_handler *handler, const struct image_params *params,
+		 struct lunkit_error *err)
+{
+	struct lunkit_params checked;
+	struct lunkit_option_value *values = NULL;
+	if (err)
+		err->code = 0;
+	if (!handler->remove)
+		return lunkit_error_set(err, EOPNOTSUPP, "%.300s: lunkit removes no images of the kind \"%s\"", params->name,
+					handler->name);
+	int r = make_params(host, handler, params, LUNKIT_OPTION_OPEN | LUNKIT_OPTION_CREATE, &checked, &values, err);
+	if (r < 0)
+		return r;
+	r = handler->remove(&checked, err);
+	free(values);
+	return r < 0 ? failed(r, params->name, "remove the image", err) : 0;
 }
 
 const struct lunkit_limits *image_limits(const struct image *image)

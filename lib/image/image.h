@@ -58,6 +58,8 @@ struct lunkit_host {
 	struct image_opening *opening;	    /* image_open()'s own */
 	const struct image_key *key;	    /* of the image on top; NULL: none was given */
 	const struct image_key *parent_key; /* of encrypted images that it lies on; NULL: the same */
+	void (*size_changed)(
+		struct lunkit_host *host); /* an image's size was changed by somebody else: image_resize() with 0 adopts it; or NULL */
 	char notice[512]; /* the last warning that a user should see (O_DIRECT refused, …), "" for none; lunkit_file_open() sets it */
 };
 
@@ -80,8 +82,9 @@ struct image_params {
 	const char *options; /* "key=value;key=value", percent-encoded values, or NULL */
 	enum lunkit_cache cache;
 	bool read_only, look_only, survive, locked; /* as in struct lunkit_params */
-	uint64_t size;				    /* create */
-	unsigned depth;				    /* images opened on top of this one */
+	bool new;	/* open what create has just made, with the same options: those for creating only are passed over */
+	uint64_t size;	/* create */
+	unsigned depth; /* images opened on top of this one */
 };
 
 struct image;
@@ -94,6 +97,9 @@ bool image_is_busy(struct image *image);
 /* No request may be in flight. Turns the loop while the handler is busy, so inside a call of the loop's wait for that first. Takes NULL. */
 void image_close(struct image *image);
 int image_create(struct lunkit_host *host, const struct lunkit_handler *handler, const struct image_params *params,
+		 struct lunkit_error *err);
+/* What image_create() made, with the params that it had. -EOPNOTSUPP: images of this kind are files. */
+int image_remove(struct lunkit_host *host, const struct lunkit_handler *handler, const struct image_params *params,
 		 struct lunkit_error *err);
 
 /*

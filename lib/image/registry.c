@@ -39,7 +39,8 @@ __attribute__((used)) static void (*const exported[])(void) = {
 	(void (*)(void))lunkit_alarm_cancel,  (void (*)(void))lunkit_child_open,	(void (*)(void))lunkit_child_close,
 	(void (*)(void))lunkit_child_limits,  (void (*)(void))lunkit_child_request_new, (void (*)(void))lunkit_child_request_free,
 	(void (*)(void))lunkit_child_submit,  (void (*)(void))lunkit_job_cancelled,	(void (*)(void))lunkit_job_rate,
-	(void (*)(void))lunkit_snapshots_add,
+	(void (*)(void))lunkit_snapshots_add, (void (*)(void))lunkit_io_listen,		(void (*)(void))lunkit_io_post,
+	(void (*)(void))lunkit_size_changed,
 };
 
 /* TCM-User's library finds a handler by comparing as many bytes as the kind has. */

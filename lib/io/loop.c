@@ -2,8 +2,8 @@
 /*
  * The ring and the turn. Owner: the thread that made the loop (the ring has a single issuer where the kernel knows that).
  *
- *     loop_turn():  deferred ─► completions ─► poller ─┬─ found something: submit, return
- *                                                      └─ nothing: look again for a while (spin.h), then submit and wait in one call
+ *     loop_turn():  deferred ─► completions ─► posts of other threads ─► poller ─┬─ found something: submit, return
+ *                                                                                └─ nothing: look again for a while (spin.h), then submit and wait in one call
  *
  * Invariants: done() is called from loop_turn() only. Nothing is submitted in between except when the submission queue is full. With
  * DEFER_TASKRUN the kernel posts completions only while this thread is inside io_uring_enter() asking for events; IORING_SQ_TASKRUN says
@@ -97,14 +97,15 @@ int loop_new(const struct loop_config *config, struct loop **ret)
 		free(loop);
 		return -ENOMEM;
 	}
-	int r = work_pool_init(&loop->work);
+	int r = post_box_init(&loop->posts);
 	if (r < 0)
 		goto fail;
 	r = ring_new(&loop->ring, depth, config->restrict_ops);
 	if (r < 0) {
-		work_pool_destroy(&loop->work);
+		post_box_destroy(&loop->posts);
 		goto fail;
 	}
+	work_pool_init(&loop->work);
 	loop->deferred_end = &loop->deferred;
 	list_init(&loop->alarms.set);
 	spin_init(&loop->spin, config->poll_max_ns, work_processors());
@@ -122,6 +123,7 @@ void loop_free(struct loop *loop)
 		return;
 	work_pool_destroy(&loop->work);
 	io_uring_queue_exit(&loop->ring);
+	post_box_destroy(&loop->posts);
 	free(loop->stash);
 	free(loop);
 }
@@ -304,7 +306,7 @@ static int enter(struct loop *loop, bool wait)
 
 static bool is_dry(const struct loop *loop)
 {
-	return !loop->deferred && !loop->stash_count && !io_uring_cq_ready(&loop->ring);
+	return !loop->deferred && !loop->stash_count && !io_uring_cq_ready(&loop->ring) && !post_box_has(&loop->posts);
 }
 
 /* Looks for work as long as that seems to pay. True when there is some. */
@@ -334,6 +336,7 @@ int loop_turn(struct loop *loop, bool wait)
 	loop->statistics.turns++;
 	bool found = run_deferred(loop);
 	found |= reap(loop);
+	found |= post_box_run(&loop->posts);
 	if (loop->poller.look)
 		found |= loop->poller.look(loop->poller.argument);
 	if (found || !wait || loop->stop || !is_dry(loop))
@@ -351,7 +354,12 @@ int loop_turn(struct loop *loop, bool wait)
 		spin_paid(&loop->spin);
 		return enter(loop, false);
 	}
+	if (!post_box_doze(&loop->posts)) {
+		spin_paid(&loop->spin);
+		return enter(loop, false);
+	}
 	int r = enter(loop, true);
+	post_box_wake(&loop->posts);
 	spin_slept(&loop->spin, clock_now_ns());
 	return r;
 }

@@ -89,6 +89,13 @@ void loop_alarm_cancel(struct loop *loop, struct loop_alarm *alarm);
 void loop_defer(struct loop *loop, struct loop_op *op, int result);
 
 /*
+ * done(op, result) on the loop's thread, soon: the one call that any thread may make, as long as the loop lives. Posts of one thread keep their order. loop_listen() has to
+ * be called before, on the loop's thread; calling it again does nothing.
+ */
+void loop_listen(struct loop *loop);
+void loop_post(struct loop *loop, struct loop_op *op, int result);
+
+/*
  * Blocking work (an ioctl, lseek(SEEK_DATA), compression): function runs on a helper thread of the loop (a small number of them, started
  * on first use), then done(op, its result) on the loop's thread. The function must not call the loop.
  */

@@ -337,6 +337,35 @@ int reference_resolve(struct reference *reference, bool must_exist, struct lunki
 	return 0;
 }
 
+char **reference_config(const struct reference *reference)
+{
+	static const char own[] = "/etc/ceph";
+	size_t most = 2, length = strlen(reference->options);
+	if (reference_is_path(reference))
+		return NULL;
+	for (const char *c = reference->options; *c; c++)
+		most += *c == '=';
+	char **ret = malloc(most * sizeof(*ret) + sizeof(own) + length + 1);
+	if (!ret)
+		return NULL;
+	size_t count = 0;
+	char *text = (char *)(ret + most);
+	ret[count++] = memcpy(text, own, sizeof(own));
+	char *rest = memcpy(text + sizeof(own), reference->options, length + 1);
+	for (char *option; (option = strsep(&rest, ";"));) {
+		char *value = strchr(option, '=');
+		if (!value || percent_decode(value + 1, value + 1, strlen(value)) < 0 || !path_is_plain(value + 1))
+			continue;
+		char *slash = strrchr(value + 1, '/');
+		if (slash == value + 1) /* the root's own files */
+			continue;
+		*slash = '\0';
+		ret[count++] = value + 1;
+	}
+	ret[count] = NULL;
+	return ret;
+}
+
 /* "NAME;key=value…" with the core options that are not at their default in front. Returns its length, -ENAMETOOLONG. */
 static int format_rest(const struct reference *reference, char *out, size_t size)
 {

@@ -45,6 +45,12 @@ int reference_resolve(struct reference *reference, bool must_exist, struct lunki
 /* True for kinds whose name is a path of the file system (raw, qcow2, ploop, and luks on a file): decided by the name starting with '/' after parsing. */
 bool reference_is_path(const struct reference *reference);
 
+/*
+ * Where the configuration and keys of an image that is no file may be read: /etc/ceph, and the folders of options whose values are absolute paths. One allocation, which ends
+ * with NULL; NULL for files, and without memory.
+ */
+char **reference_config(const struct reference *reference);
+
 /* The two text forms. cfgstring: without the kind; -ENAMETOOLONG when it does not fit the kernel's 255 bytes. */
 int reference_format(const struct reference *reference, char *ret, size_t size, struct lunkit_error *err);
 int reference_format_cfgstring(const struct reference *reference, char ret[static REFERENCE_CFGSTRING_MAX], struct lunkit_error *err);

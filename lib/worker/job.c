@@ -28,15 +28,16 @@ void jobs_init(struct jobs *jobs)
 	jobs->target_fd = -1;
 }
 
-void jobs_load_handlers(const char *directory)
+int jobs_load_handlers(const char *directory, const char *target_kind, struct lunkit_error *err)
 {
 	static const char *const kinds[] = { "raw", "qcow2" };
+	const struct lunkit_handler *handler;
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
-		const struct lunkit_handler *handler;
-		struct lunkit_error err = LUNKIT_ERROR_INIT;
-		if (handler_load(directory, kinds[i], &handler, &err) < 0)
-			log_debug("nothing can be exported as %s: %s", kinds[i], err.message);
+		struct lunkit_error why = LUNKIT_ERROR_INIT;
+		if (handler_load(directory, kinds[i], &handler, &why) < 0)
+			log_debug("nothing can be exported as %s: %s", kinds[i], why.message);
 	}
+	return target_kind[0] ? handler_load(directory, target_kind, &handler, err) : 0;
 }
 
 int jobs_open(void *argument, const char *path, unsigned flags, int *ret_fd, unsigned *ret_flags, struct lunkit_error *err)

@@ -29,8 +29,8 @@ struct jobs {
 };
 
 void jobs_init(struct jobs *jobs);
-/* Before the sandbox: handlers of what an export makes. */
-void jobs_load_handlers(const char *directory);
+/* Before the sandbox: handlers of what an export makes. target_kind: besides those of files, or "". */
+int jobs_load_handlers(const char *directory, const char *target_kind, struct lunkit_error *err);
 /* The opener of the host: target is answered here, everything else by the starter. argument: the jobs. */
 int jobs_open(void *argument, const char *path, unsigned flags, int *ret_fd, unsigned *ret_flags, struct lunkit_error *err);
 int jobs_remove(void *argument, const char *path, struct lunkit_error *err);

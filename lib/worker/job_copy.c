@@ -17,11 +17,13 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/log.h"
 #include "worker/job_internal.h"
 
 #define CLOSE_LOOK_NS UINT64_C(2000000)
 
 static void copy_data(struct job *job);
+static void unmake_target(struct job *job);
 
 static struct job *job_of(struct image_job *work)
 {
@@ -60,6 +62,7 @@ static void close_look(struct loop_alarm *alarm)
 	image_close(job->target);
 	image_close(job->view);
 	job->target = job->view = NULL;
+	unmake_target(job);
 	if (!job->has_snapshot) {
 		copy_end(job);
 		return;
@@ -209,8 +212,14 @@ static int make_target(struct job *job, uint64_t size, struct lunkit_error *err)
 	const struct lunkit_handler *handler = handler_find(request->format);
 	if (!handler)
 		return lunkit_error_set(err, ENOENT, "there is no handler for images of the kind \"%s\" to make", request->format);
-	if (job->fds[0] < 0 || request->target[0] != '/')
+	bool is_file = !handler->remove;
+	if (is_file && (job->fds[0] < 0 || request->target[0] != '/'))
 		return lunkit_error_set(err, EPROTO, "the new image has no file");
+	if (jobs->has_lun && !is_file) {
+		lunkit_error_set(err, EOPNOTSUPP, "a worker that serves a disk can't make images of the kind \"%s\": the disk would wait",
+				 handler->name);
+		return lunkit_error_hint(err, "take a snapshot, and copy that: lunkit snapshot create, then IMAGE;snapshot=NAME");
+	}
 	if (jobs->has_lun && strstr(request->options, "preallocation=")) {
 		lunkit_error_set(err, EOPNOTSUPP,
 				 "the new image can't be preallocated by a worker that serves a disk: the disk would wait");
@@ -224,9 +233,11 @@ static int make_target(struct job *job, uint64_t size, struct lunkit_error *err)
 		if (r < 0)
 			return r;
 	}
-	jobs->target = request->target;
-	jobs->target_fd = job->fds[0];
-	struct image_params params = {
+	if (is_file) {
+		jobs->target = request->target;
+		jobs->target_fd = job->fds[0];
+	}
+	job->made = (struct image_params){
 		.name = request->target,
 		.options = request->options[0] ? request->options : NULL,
 		.cache = LUNKIT_CACHE_WRITEBACK,
@@ -236,12 +247,25 @@ static int make_target(struct job *job, uint64_t size, struct lunkit_error *err)
 	const struct image_key *own = jobs->host->key;
 	if (job->new_key.bytes)
 		jobs->host->key = &job->new_key;
-	int r = image_create(jobs->host, handler, &params, err);
-	params.options = NULL;
-	if (r == 0)
+	int r = image_create(jobs->host, handler, &job->made, err);
+	struct image_params params = job->made;
+	if (is_file)
+		params.options = NULL;
+	params.new = !is_file;
+	if (r == 0) {
+		job->maker = is_file ? NULL : handler;
 		r = image_open(jobs->host, handler, &params, &job->target, err);
+	}
 	jobs->host->key = own;
 	return r;
+}
+
+/* A new image that is no file is ours to remove when it is not what it was to be. */
+static void unmake_target(struct job *job)
+{
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	if (job->result < 0 && job->maker && image_remove(job->jobs->host, job->maker, &job->made, &err) < 0)
+		log_error("what was made of '%.300s' stays there: %s", job->made.name, err.message);
 }
 
 static void copy_data(struct job *job)

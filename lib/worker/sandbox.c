@@ -4,7 +4,7 @@
  *
  * The filter is a list of what is allowed; anything else fails with EPERM rather than killing the worker: for containment the two are the same, and a C library that
  * probes for something new must not cost a tenant its disk. Left out on purpose: everything that makes a descriptor from a path or an address (open, socket,
- * connect, bind), execve, ptrace, kill, mount, io_uring_setup, executable mappings. Files come from the starter over the socket.
+ * connect, bind; the network profile has the first two), execve, ptrace, kill, mount, io_uring_setup, executable mappings. Files come from the starter over the socket.
  *
  * A sanitizer build has no filter: the sanitizers' own end-of-process work (threads that trace, files of /proc) needs what a worker must not have. The tests of the
  * sandbox run on the build without them.
@@ -22,12 +22,17 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/checked.h"
 #include "base/log.h"
 #include "worker/reopen.h"
+
+/* Descriptors: a connection for each server of a cluster is one. */
+#define FILES 512
+#define FILES_NETWORK 16384
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
@@ -127,6 +132,36 @@ static const unsigned long allowed_ioctls[] = { BLKGETSIZE64,  BLKSSZGET,  BLKPB
  */
 static const unsigned allowed_fcntls[] = { F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC, F_OFD_GETLK, F_OFD_SETLK };
 
+/*
+ * What a library that talks TCP needs besides (librados was watched): its sockets, epoll and pipes for its threads, names for these. Not bind, listen and accept, nor sockets of any
+ * other family: the system bus and other daemons here stay out of reach, and datagrams too, so that names of hosts can't be looked up.
+ */
+static const int network_calls[] = {
+	SCMP_SYS(connect),	  SCMP_SYS(shutdown),	     SCMP_SYS(setsockopt),
+	SCMP_SYS(getsockopt),	  SCMP_SYS(getsockname),     SCMP_SYS(getpeername),
+	SCMP_SYS(epoll_create),	  SCMP_SYS(epoll_create1),   SCMP_SYS(epoll_ctl),
+	SCMP_SYS(epoll_wait),	  SCMP_SYS(epoll_pwait),     SCMP_SYS(pipe2),
+	SCMP_SYS(timerfd_create), SCMP_SYS(timerfd_settime), SCMP_SYS(sched_get_priority_max),
+};
+
+static int add_network_rules(scmp_filter_ctx filter)
+{
+	static const int families[] = { AF_INET, AF_INET6 };
+	int r = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(network_calls) && r == 0; i++)
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, network_calls[i], 0);
+	for (size_t i = 0; i < ARRAY_SIZE(families) && r == 0; i++)
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2, SCMP_A0(SCMP_CMP_EQ, (unsigned)families[i]),
+				     SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_STREAM));
+	/* Sockets and pipes have to be made non-blocking; nothing else may be changed about a descriptor. */
+	if (r == 0)
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 2, SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, F_SETFL),
+				     SCMP_A2(SCMP_CMP_MASKED_EQ, ~(uint64_t)(O_ACCMODE | O_NONBLOCK), 0));
+	if (r == 0)
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, 0xffffffff, PR_SET_NAME));
+	return r;
+}
+
 static int add_filter_rules(scmp_filter_ctx filter)
 {
 	int r = 0;
@@ -157,7 +192,7 @@ static int add_filter_rules(scmp_filter_ctx filter)
 	return r;
 }
 
-static int enter_filter(struct lunkit_error *err)
+static int enter_filter(bool network, struct lunkit_error *err)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	if (!filter)
@@ -165,6 +200,8 @@ static int enter_filter(struct lunkit_error *err)
 	int r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE,
 				 2); /* a binary tree: the filter is on every system call of the data path */
 	r = add_filter_rules(filter);
+	if (r == 0 && network)
+		r = add_network_rules(filter);
 	if (r == 0)
 		r = seccomp_load(filter);
 	seccomp_release(filter);
@@ -175,13 +212,13 @@ static int enter_filter(struct lunkit_error *err)
 	return 0;
 }
 
-static int set_limits(struct lunkit_error *err)
+static int set_limits(bool network, struct lunkit_error *err)
 {
-	static const struct {
+	const struct {
 		int resource;
 		rlim_t limit;
 		const char *name;
-	} limits[] = { { RLIMIT_CORE, 0, "core" }, { RLIMIT_NOFILE, 512, "nofile" } };
+	} limits[] = { { RLIMIT_CORE, 0, "core" }, { RLIMIT_NOFILE, network ? FILES_NETWORK : FILES, "nofile" } };
 	for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
 		struct rlimit limit;
 		getrlimit((__rlimit_resource_t)limits[i].resource, &limit);
@@ -204,13 +241,13 @@ static int become_user(uint32_t uid, uint32_t gid, struct lunkit_error *err)
 	return 0;
 }
 
-int sandbox_enter(uint32_t uid, uint32_t gid, struct lunkit_error *err)
+int sandbox_enter(uint32_t uid, uint32_t gid, bool network, struct lunkit_error *err)
 {
 	/* The kernel may need this very disk to write dirty pages when our next allocation runs short of memory. Only root may say so. */
 	if (geteuid() == 0 && prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
 		log_debug("cannot mark this worker as part of the I/O path: %s", strerror(errno));
 	umask(077);
-	int r = set_limits(err);
+	int r = set_limits(network, err);
 	if (r == 0)
 		r = reopen_init(err);
 	if (r == 0)
@@ -222,5 +259,5 @@ int sandbox_enter(uint32_t uid, uint32_t gid, struct lunkit_error *err)
 		return lunkit_error_set(err, EPERM, "cannot give up capabilities");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || (SANDBOX_FILTER && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0))
 		return lunkit_error_set(err, errno, "cannot give up new privileges: %s", strerror(errno));
-	return SANDBOX_FILTER ? enter_filter(err) : 0;
+	return SANDBOX_FILTER ? enter_filter(network, err) : 0;
 }

@@ -145,6 +145,19 @@ static void session_tell_modes(void *argument, unsigned modes)
 	free(packet);
 }
 
+/* ---- sizes ---- */
+
+static void session_tell_size_changed(struct lunkit_host *host)
+{
+	struct session *session = list_entry(host, struct session, host);
+	struct protocol_packet *packet = calloc(1, sizeof(*packet));
+	if (!packet)
+		return;
+	packet->message.type = PROTOCOL_SIZE_CHANGED;
+	link_send(&session->link, packet);
+	free(packet);
+}
+
 /* ---- requests of the starter ---- */
 
 static void resize_done(struct image_job *job, int result)
@@ -256,6 +269,7 @@ static void session_handle(struct session *session, struct protocol_packet *pack
 	case PROTOCOL_PROGRESS:
 	case PROTOCOL_NOTICE:
 	case PROTOCOL_MODES:
+	case PROTOCOL_SIZE_CHANGED:
 		log_warning("message %u is not expected now", message->type);
 		return;
 	}
@@ -424,6 +438,12 @@ static int session_make_lun(struct session *session, const struct lun_ring *ring
 	return 0;
 }
 
+static bool session_needs_network(const struct session *session)
+{
+	const struct lunkit_handler *target = handler_find(session->start->message.start.target_kind);
+	return (session->handler->flags | (target ? target->flags : 0)) & LUNKIT_HANDLER_NETWORK;
+}
+
 /* Everything up to READY. */
 static int session_start(struct session *session, struct lunkit_error *err)
 {
@@ -440,7 +460,9 @@ static int session_start(struct session *session, struct lunkit_error *err)
 	if (r == 0) {
 		keys_load_handler(session->handlers, start->flags);
 		handler_load_children(session->handlers, session->handler);
-		jobs_load_handlers(session->handlers);
+		r = jobs_load_handlers(session->handlers, start->target_kind, err);
+	}
+	if (r == 0) {
 		r = loop_new(&loop_config, &session->host.loop);
 		if (r < 0) {
 			lunkit_error_set(err, r, "cannot make an io_uring: %s", strerror(-r));
@@ -454,7 +476,7 @@ static int session_start(struct session *session, struct lunkit_error *err)
 	if (r == 0 && is_lun)
 		r = session_map_ring(session, &ring, err);
 	if (r == 0)
-		r = sandbox_enter(start->uid, start->gid, err);
+		r = sandbox_enter(start->uid, start->gid, session_needs_network(session), err);
 	if (r == 0)
 		r = session_open_image(session, err);
 	if (r == 0 && is_lun)
@@ -486,6 +508,7 @@ static void session_serve(struct session *session)
 	session->jobs.has_lun = session->lun;
 	if (session->lun)
 		lun_start(session->lun);
+	session->host.size_changed = session_tell_size_changed;
 	session_say_ready(session);
 	loop_poll_start(session->host.loop, &session->socket_op, session->link.socket, POLLIN);
 	int r = loop_run(session->host.loop);
@@ -515,7 +538,7 @@ static int session_inspect(struct session *session)
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
 	const struct protocol_start *start = &session->start->message.start;
 	char *json = NULL;
-	int r = sandbox_enter(start->uid, start->gid, &err);
+	int r = sandbox_enter(start->uid, start->gid, false, &err);
 	if (r == 0)
 		r = safety_inspect(&session->host, start->kind, start->name, &json, &err);
 	link_reply(&session->link, r < 0 ? PROTOCOL_FAILED : PROTOCOL_REPLY, session->start->message.id, r, &err, json, 0);

@@ -407,6 +407,56 @@ static void run_ends_with_stop(void **state)
 	assert_int_equal(probe.calls, 2);
 }
 
+#define POSTERS 3
+#define POSTS 400
+
+struct poster {
+	pthread_t thread;
+	struct loop *loop;
+	struct probe probes[POSTS];
+	int next; /* the number of the post that has to come */
+};
+
+static void note_post(struct loop_op *op, int result)
+{
+	struct probe *probe = (struct probe *)op;
+	struct poster *poster = (struct poster *)probe->loop; /* the probe's user */
+	assert_int_equal(result, poster->next++);
+	probe->calls++;
+}
+
+static void *post_all(void *argument)
+{
+	struct poster *poster = argument;
+	for (int i = 0; i < POSTS; i++) {
+		loop_post(poster->loop, &poster->probes[i].op, i);
+		if (i % 50 == 0)
+			usleep(2000); /* long enough for the loop to fall asleep */
+	}
+	return NULL;
+}
+
+static void posts_of_other_threads_come_in_order_and_wake_the_loop(void **state)
+{
+	struct loop *loop = *state;
+	struct poster *posters = calloc(POSTERS, sizeof(*posters));
+	loop_listen(loop);
+	loop_listen(loop);
+	for (int i = 0; i < POSTERS; i++) {
+		posters[i].loop = loop;
+		for (int j = 0; j < POSTS; j++)
+			posters[i].probes[j] = (struct probe){ .op.done = note_post, .loop = (struct loop *)&posters[i] };
+		assert_int_equal(pthread_create(&posters[i].thread, NULL, post_all, &posters[i]), 0);
+	}
+	for (int i = 0; i < POSTERS; i++) {
+		run_until(loop, &posters[i].next, POSTS); /* hangs if a post gets lost */
+		pthread_join(posters[i].thread, NULL);
+		for (int j = 0; j < POSTS; j++)
+			assert_int_equal(posters[i].probes[j].calls, 1);
+	}
+	free(posters);
+}
+
 static void a_loop_may_be_freed_with_polls_and_helpers(void **state)
 {
 	(void)state;
@@ -486,6 +536,7 @@ int main(void)
 		TEST(the_poller_is_asked_before_the_loop_sleeps),
 		TEST(looking_goes_on_while_it_pays),
 		TEST(run_ends_with_stop),
+		TEST(posts_of_other_threads_come_in_order_and_wake_the_loop),
 		cmocka_unit_test(a_loop_may_be_freed_with_polls_and_helpers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

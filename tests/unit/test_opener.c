@@ -91,6 +91,34 @@ static void test_only_the_named_path(void **state)
 	assert_int_equal(ask(PROTOCOL_OPEN, &policy, path, 0), -EACCES);
 }
 
+static void test_configuration_may_be_read(void **state)
+{
+	(void)state;
+	char conf[PATH_MAX], file[PATH_MAX], link[PATH_MAX], fifo[PATH_MAX];
+	strcpy(conf, in_folder("conf"));
+	strcpy(file, in_folder("conf/x.conf"));
+	strcpy(link, in_folder("conf/link.conf"));
+	strcpy(fifo, in_folder("conf/fifo"));
+	assert_int_equal(mkdir(conf, 0700), 0);
+	make_file(file);
+	assert_int_equal(symlink("/etc/passwd", link), 0);
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	const char *const folders[] = { "/nonexistent", conf, NULL };
+	struct opener_policy policy = { .config = folders, .may_write = true, .may_create = true };
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, file, LUNKIT_FILE_UNLOCKED), 0);
+	assert_int_equal(fcntl(answer.fds[0], F_GETFL) & O_ACCMODE, O_RDONLY);
+	protocol_close_fds(&answer);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, link, 0), 0);
+	protocol_close_fds(&answer);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, file, LUNKIT_FILE_WRITE), -EACCES);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, fifo, 0), -EINVAL);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, conf, 0), -EACCES);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, "/etc/passwd", 0), -EACCES);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, in_folder("conf/../conf/x.conf"), 0), -EACCES);
+	assert_int_equal(ask(PROTOCOL_OPEN, &policy, in_folder("conf/none"), 0), -ENOENT);
+	assert_int_equal(ask(PROTOCOL_REMOVE, &policy, file, 0), -EACCES);
+}
+
 static void test_only_what_was_allowed(void **state)
 {
 	(void)state;
@@ -251,6 +279,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_only_the_named_path),
 		TEST(test_only_what_was_allowed),
+		TEST(test_configuration_may_be_read),
 		TEST(test_creating_leaves_alone_what_was_there),
 		TEST(test_refuses_what_is_no_image),
 		TEST(test_a_link_that_appears_is_refused),

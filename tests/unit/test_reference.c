@@ -264,6 +264,21 @@ static void names_are_not_resolved(void **state)
 	assert_string_equal(reference.name, "file");
 }
 
+static void configuration_lies_beside_what_options_name(void **state)
+{
+	(void)state;
+	struct reference reference = parse("rbd:p/i;conf=/a/b%20c/x.conf;id=me;keyring=/root.key;other=../y;z=/d/e");
+	char **folders = reference_config(&reference);
+	assert_non_null(folders);
+	assert_string_equal(folders[0], "/etc/ceph");
+	assert_string_equal(folders[1], "/a/b c");
+	assert_string_equal(folders[2], "/d");
+	assert_null(folders[3]);
+	free(folders);
+	reference = parse("raw:/x/y;conf=/a/b");
+	assert_null(reference_config(&reference));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -276,6 +291,7 @@ int main(void)
 		cmocka_unit_test(cfgstrings_name_absolute_paths),
 		cmocka_unit_test_setup_teardown(paths_are_resolved, make_directory, remove_directory),
 		cmocka_unit_test(names_are_not_resolved),
+		cmocka_unit_test(configuration_lies_beside_what_options_name),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

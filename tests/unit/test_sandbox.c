@@ -2,6 +2,7 @@
 /* Each test enters the sandbox in a process of its own and says with its exit status what it could still do there. */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -37,14 +39,14 @@ static bool is_root(void)
 	return geteuid() == 0;
 }
 
-/* Runs try() in the sandbox; true when it returned 0. */
-static int in_sandbox(int (*try)(void))
+/* Runs try() in the sandbox and returns what it did. */
+static int in_profile(bool network, int (*try)(void))
 {
 	pid_t pid = fork();
 	if (pid == 0) {
 		struct lunkit_error err = LUNKIT_ERROR_INIT;
 		uint32_t user = is_root() ? NOBODY : (uint32_t)-1;
-		if (sandbox_enter(user, user, &err) < 0) {
+		if (sandbox_enter(user, user, network, &err) < 0) {
 			fprintf(stderr, "%s\n", err.message);
 			_exit(99);
 		}
@@ -54,6 +56,11 @@ static int in_sandbox(int (*try)(void))
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
 	return WEXITSTATUS(status);
+}
+
+static int in_sandbox(int (*try)(void))
+{
+	return in_profile(false, try);
 }
 
 /* 0 when a call failed with EPERM or EACCES, as it should */
@@ -108,6 +115,52 @@ static int try_io_uring_setup(void)
 static int try_terminal_ioctl(void)
 {
 	return refused(ioctl(2, 0x5412 /* TIOCSTI: types into the terminal */, "x"));
+}
+
+/* What a handler's network library does. */
+static int try_connect(void)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(1), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), pipes[2];
+	if (fd < 0 || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 || epoll_create1(0) < 0 || pipe2(pipes, O_CLOEXEC) < 0)
+		return 1;
+	connect(fd, (struct sockaddr *)&address, sizeof(address));
+	return errno == ECONNREFUSED || errno == EINPROGRESS ? 0 : 1;
+}
+static int try_bind(void)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	return refused(bind(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&address, sizeof(address)));
+}
+static int try_unix_socket(void)
+{
+	return refused(socket(AF_UNIX, SOCK_STREAM, 0));
+}
+static int try_datagrams(void)
+{
+	return refused(socket(AF_INET, SOCK_DGRAM, 0));
+}
+static int try_append_flag(void)
+{
+	return refused(fcntl(2, F_SETFL, O_APPEND));
+}
+
+static void test_the_network_profile(void **state)
+{
+	(void)state;
+	if (!FILTERED)
+		skip();
+	assert_int_equal(in_profile(true, try_connect), 0);
+	assert_int_equal(in_profile(true, try_bind), 0);
+	assert_int_equal(in_profile(true, try_unix_socket), 0);
+	assert_int_equal(in_profile(true, try_datagrams), 0);
+	assert_int_equal(in_profile(true, try_append_flag), 0);
+	assert_int_equal(in_profile(true, try_open), 0);
+	assert_int_equal(in_profile(true, try_exec), 0);
+	assert_int_equal(in_profile(true, try_fork), 0);
+	assert_int_equal(in_profile(true, try_kill), 0);
+	assert_int_equal(in_profile(true, try_executable_memory), 0);
+	assert_int_equal(in_profile(true, try_io_uring_setup), 0);
 }
 
 static void test_what_is_forbidden(void **state)
@@ -179,6 +232,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_is_forbidden),
+		cmocka_unit_test(test_the_network_profile),
 		cmocka_unit_test(test_what_is_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
