@@ -228,6 +228,12 @@ static void list_snapshots(struct job *job)
 	job_end(job, r, &job->err, NULL);
 }
 
+/* A handler may take an id too where no snapshot has that name. */
+static bool is_meant(const struct lunkit_snapshot *snapshot, const char *name)
+{
+	return strcmp(snapshot->name, name) == 0 || strcmp(snapshot->id, name) == 0;
+}
+
 /* A revert may bring back another size, which may be more than the starter allows. */
 static int check_revert(struct job *job)
 {
@@ -236,7 +242,7 @@ static int check_revert(struct job *job)
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < snapshots.count && r == 0; i++)
-		if (strcmp(snapshots.items[i].name, job->request.name) == 0 && snapshots.items[i].size > job->request.limit) {
+		if (is_meant(&snapshots.items[i], job->request.name) && snapshots.items[i].size > job->request.limit) {
 			lunkit_error_set(&job->err, EFBIG, "snapshot '%.255s' has %llu bytes, and %llu is the most that lunkit.conf allows",
 					 job->request.name, (unsigned long long)snapshots.items[i].size,
 					 (unsigned long long)job->request.limit);

@@ -246,6 +246,29 @@ static void an_export_shows_one_moment(void **state)
 	memset(&test.worker, 0, sizeof(test.worker));
 }
 
+static int snapshot(uint32_t id, enum lunkit_snapshot_op op, const char *name, uint64_t limit)
+{
+	struct protocol_job *job = new_job(id, PROTOCOL_JOB_SNAPSHOT);
+	job->flags = op;
+	job->limit = limit;
+	snprintf(job->name, sizeof(job->name), "%s", name);
+	send_job(-1);
+	return wait_reply(id);
+}
+
+/* Whether the snapshot is named or numbered. */
+static void a_revert_keeps_to_the_largest_size(void **state)
+{
+	(void)state;
+	assert_int_equal(snapshot(70, LUNKIT_SNAPSHOT_CREATE, "old", 0), 0);
+	assert_int_equal(snapshot(71, LUNKIT_SNAPSHOT_REVERT, "old", SIZE - 1), -EFBIG);
+	assert_int_equal(snapshot(72, LUNKIT_SNAPSHOT_REVERT, "1", SIZE - 1), -EFBIG);
+	assert_int_equal(snapshot(73, LUNKIT_SNAPSHOT_REVERT, "1", SIZE), 0);
+	assert_int_equal(snapshot(74, LUNKIT_SNAPSHOT_DELETE, "1", 0), 0);
+	assert_int_equal(standin_worker_stop(&test.worker), 0);
+	memset(&test.worker, 0, sizeof(test.worker));
+}
+
 static void one_at_a_time_and_cancelled(void **state)
 {
 	(void)state;
@@ -362,6 +385,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		TEST(an_export_shows_one_moment),
+		TEST(a_revert_keeps_to_the_largest_size),
 		TEST(one_at_a_time_and_cancelled),
 		TEST(a_worker_that_leaves_ends_its_jobs),
 		TEST(what_makes_no_sense_is_refused),
