@@ -299,7 +299,9 @@ int alloc_count(struct qcow2 *q, uint64_t *next, uint64_t end, struct waiter *wa
 		refcount_write(q, slice->data, index, 1);
 		++*next;
 	}
-	q->alloc.reserved_end = 0;
+	/* What is counted may be another piece: a refcount table that grows in between. */
+	if (end == q->alloc.reserved_end)
+		q->alloc.reserved_end = 0;
 	return 0;
 }
 

@@ -298,6 +298,7 @@ int check_finish(struct qcow2 *q, unsigned flags, const struct lunkit_check_repo
 	if (r == 0) {
 		q->header.incompatible &= ~bits;
 		q->is_corrupt = false;
+		q->stays_dirty = false;
 	}
 	return r;
 }

@@ -139,8 +139,8 @@ int check_count_bitmaps(struct check *check)
 	const struct header *header = &q->header;
 	unsigned bitmaps = header->bitmap_count;
 	uint64_t offset = header->bitmap_directory, length = header->bitmap_directory_length;
-	/* Without the bit, somebody who does not know bitmaps has written: what is left of them is nobody's. */
-	if (!header->has_bitmaps || !(header->autoclear & AUTOCLEAR_BITMAPS))
+	/* Without the bit, somebody who does not know bitmaps has written, which may be us: what is left of them is nobody's. */
+	if (!header->has_bitmaps || !(header->autoclear & AUTOCLEAR_BITMAPS) || !q->hidden_changes)
 		return 0;
 	if (bitmaps > BITMAPS_MAX || length > DIRECTORY_MAX || offset & q->cluster_mask || offset >= HOST_OFFSET_MAX) {
 		check_found(check, "the bitmap directory lies at an impossible place");

@@ -94,8 +94,9 @@ static void blob_end(struct blob *blob, int result)
 	if (!waiters.first)
 		waiters_init(&waiters);
 	waiters_init(&blob->waiters);
-	blob->state = result < 0 ? BLOB_EMPTY : BLOB_READY;
-	waiters_wake(&waiters, result);
+	blob->state = result < 0 || blob->forgotten ? BLOB_EMPTY : BLOB_READY;
+	/* Something else may have been there already when it was read. Who waits looks at the map again, and finds out where he is now. */
+	waiters_wake(&waiters, blob->forgotten ? 0 : result);
 	waiters_wake(&blob->q->blobs.free, 0);
 }
 
@@ -108,7 +109,7 @@ static int work_unpack(void *argument)
 static void unpacked(struct lunkit_io *io, int result)
 {
 	struct blob *blob = list_entry(io, struct blob, work.io);
-	if (result == -EIO)
+	if (result == -EIO && !blob->forgotten)
 		lunkit_log(LUNKIT_LOG_ERROR, "%s: the compressed cluster with entry %#llx is damaged", blob->q->name,
 			   (unsigned long long)blob->entry);
 	blob_end(blob, result);
@@ -139,6 +140,7 @@ static int blob_start(struct qcow2 *q, struct blob *blob, uint64_t entry, struct
 	}
 	blob->q = q;
 	blob->entry = entry;
+	blob->forgotten = false;
 	map_compressed(q, entry, &offset, &blob->length);
 	uint64_t from = align_down(offset, alignment), to = align_up(offset + blob->length, alignment);
 	blob->skip = offset - from;
@@ -158,7 +160,7 @@ int blob_get(struct qcow2 *q, uint64_t entry, struct waiter *waiter, struct blob
 	entry &= ~ENTRY_COPIED;
 	for (unsigned i = 0; i < q->blobs.count; i++) {
 		struct blob *blob = &q->blobs.blob[i];
-		if (blob->state == BLOB_EMPTY || blob->entry != entry)
+		if (blob->state == BLOB_EMPTY || blob->forgotten || blob->entry != entry)
 			continue;
 		if (blob->state != BLOB_READY) {
 			waiters_add(&blob->waiters, waiter);
@@ -178,17 +180,20 @@ int blob_get(struct qcow2 *q, uint64_t entry, struct waiter *waiter, struct blob
 
 void blob_put(struct qcow2 *q, struct blob *blob)
 {
-	if (--blob->users == 0)
-		waiters_wake(&q->blobs.free, 0);
+	if (--blob->users)
+		return;
+	if (blob->forgotten)
+		blob->state = BLOB_EMPTY;
+	waiters_wake(&q->blobs.free, 0);
 }
 
-/* One that is being read belongs to a request of now: what it reads stays as it is until that request has ended (free.c). */
+/* One that is being read or used is given up when that ends: who waits for it holds nothing that would keep its place from being used again. */
 void blob_forget(struct qcow2 *q, uint64_t offset, uint64_t length)
 {
 	for (unsigned i = 0; i < q->blobs.count; i++) {
 		struct blob *blob = &q->blobs.blob[i];
 		uint64_t other, other_length;
-		if (blob->state == BLOB_EMPTY)
+		if (blob->state == BLOB_EMPTY || blob->forgotten)
 			continue;
 		map_compressed(q, blob->entry, &other, &other_length);
 		if (!range_overlaps(offset, length, other, other_length))
@@ -196,7 +201,7 @@ void blob_forget(struct qcow2 *q, uint64_t offset, uint64_t length)
 		if (blob->state == BLOB_READY && !blob->users)
 			blob->state = BLOB_EMPTY;
 		else
-			blob->entry = L2_COMPRESSED | ENTRY_COPIED; /* that nobody asks for */
+			blob->forgotten = true;
 	}
 }
 

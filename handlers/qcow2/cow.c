@@ -375,6 +375,9 @@ static int take_clusters(struct cow *cow, const struct mapping *mapping, unsigne
 	if (!cow->reuse)
 		return alloc_run(cow->q, wanted, waiter, &cow->run);
 	cow->run = (struct run){ mapping->host - in, wanted, false };
+	if ((cow->run.offset >> cow->q->cluster_bits) + wanted > cow->q->alloc.high_water)
+		return corrupt(cow->q, "a zero cluster's storage, at %#llx, lies behind the file's end",
+			       (unsigned long long)cow->run.offset);
 	for (unsigned i = 0; i < wanted; i++)
 		if (meta_has(cow->q, (cow->run.offset >> cow->q->cluster_bits) + i))
 			return corrupt(cow->q, "a zero cluster's storage, at %#llx, is metadata", (unsigned long long)cow->run.offset);

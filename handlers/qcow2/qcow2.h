@@ -462,6 +462,7 @@ struct blob {
 	struct qcow2 *q;
 	uint64_t entry;
 	enum blob_state state;
+	bool forgotten; /* what is packed there has been freed, while this was under way */
 	unsigned users;
 	uint64_t used; /* when, as a count */
 	uint8_t *packed, *data;

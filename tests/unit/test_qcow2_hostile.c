@@ -296,6 +296,24 @@ HARMLESS(snapshot_table_that_goes_on, put_be32(image + 60, 65536), put_be64(imag
 HARMLESS(file_that_ends_in_its_tables, image_size = L2 * CLUSTER + 512)
 HARMLESS(file_that_ends_in_its_header, image_size = 512)
 
+/* What was written there would be cut off with the file's end when the image is closed. */
+static void zero_cluster_behind_the_end(void **state)
+{
+	struct lunkit_error err;
+	struct image *opened;
+	(void)state;
+	make(3);
+	put_be64(at(L2) + 16, COPIED | (uint64_t)4096 * CLUSTER | 1);
+	struct fakehost_file *file = fakehost_add(fake, PATH, image, image_size);
+	assert_int_equal(try_open(false, &opened, &err), 0);
+	memset(buffer, 0x66, sizeof(buffer));
+	assert_int_equal(fakehost_request(fake, opened, LUNKIT_WRITE, 0, (uint64_t)3 * CLUSTER, buffer, CLUSTER), 0);
+	assert_int_equal(fakehost_request(fake, opened, LUNKIT_WRITE, 0, (uint64_t)2 * CLUSTER, buffer, CLUSTER), -EIO);
+	fakehost_close(fake, opened);
+	assert_true(file->size < (uint64_t)4096 * CLUSTER);
+	assert_int_equal(get_be64(file->data + 72), 2);
+}
+
 /* Not one byte more than a cluster comes out, whatever went in. */
 static void a_decompression_bomb(void **state)
 {
@@ -429,6 +447,7 @@ int main(void)
 		CASE(everything_counted_to_the_brim),
 		CASE(no_refblock),
 		CASE(l1_table_over_the_refcount_table),
+		CASE(zero_cluster_behind_the_end),
 		CASE(compressed_cluster_behind_everything),
 		CASE(compressed_cluster_of_the_tables),
 		CASE(compressed_cluster_with_copied),
