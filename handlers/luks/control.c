@@ -84,8 +84,6 @@ static int make_header(const struct lunkit_params *params, uint8_t **ret_header,
 	struct lunkit_crypt_format format = {
 		.version = number(params, "version", 2),
 		.cipher = text(params, "cipher", CIPHER_DEFAULT),
-		.derivation_ms = HEADER_DERIVATION_MS,
-		.derivation_kib = HEADER_DERIVATION_KIB,
 	};
 	format.sector_size = number(params, "sector-size", format.version == 2 && params->size % 4096 == 0 ? 4096 : 512);
 	format.key_bits = number(params, "key-size", default_key_bits(format.cipher));

@@ -318,8 +318,10 @@ static void set_kdf(const struct lunkit_crypt_format *format, struct crypt_pbkdf
 	*ret = (struct crypt_pbkdf_type){
 		.type = argon ? CRYPT_KDF_ARGON2ID : CRYPT_KDF_PBKDF2,
 		.hash = "sha256",
-		.time_ms = format->derivation_ms,
-		.max_memory_kb = argon ? format->derivation_kib : 0,
+		.time_ms = format->derivation_ms ? format->derivation_ms : HEADER_DERIVATION_MS,
+		.max_memory_kb = !argon			  ? 0
+				 : format->derivation_kib ? format->derivation_kib
+							  : HEADER_DERIVATION_KIB,
 		.parallel_threads = argon ? 2 : 0,
 	};
 }
@@ -536,10 +538,7 @@ static int step(const struct lunkit_crypt_store *store, const struct lunkit_key_
 		r = lunkit_error_set(err, ENOMEM, "%.300s: not enough memory", store->name);
 	if (r == 0) {
 		memcpy(before, copy.bytes, copy.length);
-		/* The new key's slot costs what the default says, in a worker's measure. */
-		struct lunkit_crypt_format format = { .version = facts.version,
-						      .derivation_ms = HEADER_DERIVATION_MS,
-						      .derivation_kib = HEADER_DERIVATION_KIB };
+		const struct lunkit_crypt_format format = { .version = facts.version };
 		struct crypt_pbkdf_type kdf;
 		set_kdf(&format, &kdf);
 		crypt_set_pbkdf_type(copy.device, &kdf);

@@ -172,7 +172,8 @@ static void luks_limits(void *state, struct lunkit_limits *limits)
 	limits->max_iov = child->max_iov;
 	limits->max_transfer = MIN(child->max_transfer, LUKS_TRANSFER_MAX);
 	limits->optimal_transfer = child->optimal_transfer;
-	limits->flags = LUNKIT_CAN_FUA | (child->flags & (LUNKIT_NEEDS_FLUSH | LUNKIT_READ_ONLY | LUNKIT_ROTATIONAL));
+	limits->flags =
+		LUNKIT_CAN_FUA | LUNKIT_FRESH_IS_NOISE | (child->flags & (LUNKIT_NEEDS_FLUSH | LUNKIT_READ_ONLY | LUNKIT_ROTATIONAL));
 	if (luks->discard && child->flags & LUNKIT_CAN_DISCARD) {
 		limits->flags |= LUNKIT_CAN_DISCARD;
 		limits->discard_granularity = MAX(child->discard_granularity, sector);

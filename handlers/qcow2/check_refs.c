@@ -164,6 +164,8 @@ int check_count_all(struct check *check)
 	check_count(check, 0, q->cluster_size, "the header");
 	check_count(check, q->reftable.offset, q->reftable.entries * 8, "the refcount table");
 	check_count(check, q->l1.offset, q->l1.entries * 8, "the L1 table");
+	if (header->crypt_method)
+		check_count(check, header->crypt_offset, header->crypt_length, "the encryption header");
 	if (header->snapshot_count)
 		check_count(check, header->snapshot_offset, q->snapshot_table_length, "the snapshot table");
 	for (uint64_t i = 0; i < q->reftable.entries; i++) {

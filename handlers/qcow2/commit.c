@@ -46,6 +46,7 @@ static void tick(struct lunkit_alarm *alarm)
 		cache_shrink(q, true);
 		blob_shrink(q);
 		cow_shrink(q);
+		encryption_shrink(q);
 		pack_shrink(q);
 	}
 	if (commit->dirty_count || q->cache.count || free_is_pending(q))

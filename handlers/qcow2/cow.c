@@ -5,6 +5,8 @@
  *     1. a fresh cluster where zeros were:  refcount 1, L2 entry, both in memory ─► from now on it is an ordinary write in place
  *     2. anything else:                     (head and tail read) ─► │ head │ guest's data │ tail │ written at once ─► L2 entry
  *
+ * Encrypted images take 2 only: a fresh cluster is no zeros once it is decrypted.
+ *
  * 1 is safe because the fresh cluster reads as zeros, as the guest's cluster did: should the mapping reach the disk without the data, nothing has
  * changed for what the guest did not write, and what it wrote was not flushed. Writes to one such cluster need not wait for each other.
  * 2 shows the new cluster only when it is complete, and order.c writes the mapping only when that is durable (BASE). Others that want to
@@ -187,7 +189,7 @@ static void cow_start_write(struct cow *cow)
 	struct part *part = cow->part;
 	part->transfer.done = cow_written;
 	if (!cow->head && !cow->tail) {
-		transfer_start(q, &part->transfer, true, part->iov, part->iov_count, cow->run.offset, part->length);
+		data_start(q, &part->transfer, &part->scrambling, true, part->iov, part->iov_count, cow->run.offset, part->length);
 		return;
 	}
 	unsigned count = pieces(cow, cow->head) + part->iov_count + pieces(cow, cow->tail);
@@ -200,7 +202,7 @@ static void cow_start_write(struct cow *cow)
 	memcpy(cow->iov + used, part->iov, part->iov_count * sizeof(*part->iov));
 	used += part->iov_count;
 	used += add_around(cow, cow->iov + used, q->cluster_size - cow->tail, cow->tail);
-	transfer_start(q, &part->transfer, true, cow->iov, used, cow->run.offset, q->cluster_size);
+	data_start(q, &part->transfer, &part->scrambling, true, cow->iov, used, cow->run.offset, q->cluster_size);
 }
 
 /* ---- reading head and tail ---- */
@@ -267,7 +269,7 @@ static int start_read(struct cow *cow, unsigned which, uint64_t in, uint64_t len
 	cow->read[which].cow = cow;
 	cow->read[which].transfer.done = data_read;
 	cow->reads++;
-	transfer_start_one(q, &cow->read[which].transfer, false, cow->buffer + in, length, cow->source_offset + in);
+	data_read_one(q, &cow->read[which].transfer, &cow->read[which].scrambling, cow->buffer + in, length, cow->source_offset + in);
 	return 0;
 }
 
@@ -389,7 +391,7 @@ int cow_write(struct qcow2_request *r, const struct mapping *mapping, uint64_t l
 	struct qcow2 *q = r->q;
 	uint64_t in = r->position & q->cluster_mask, cluster = r->position >> q->cluster_bits;
 	bool zero = below_is_zero(q, mapping, cluster), reuse = mapping->kind == MAP_ZERO_ALLOCATED && mapping->copied;
-	bool early = zero && !reuse && !q->is_block, whole = in == 0 && length >= q->cluster_size;
+	bool early = zero && !reuse && !q->is_block && !q->header.crypt_method, whole = in == 0 && length >= q->cluster_size;
 	struct slice *slice;
 	unsigned index;
 	if (!zero && !q->backing && mapping->kind == MAP_UNALLOCATED)

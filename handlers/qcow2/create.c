@@ -2,7 +2,7 @@
 /*
  * New images. Everything lies in one piece, so every place follows from the counts:
  *
- *     │ header │ refcount table │ refblocks │ L1 │ with preallocation: L2 tables │ data │
+ *     │ header │ refcount table │ refblocks │ L1 │ LUKS header │ with preallocation: L2 tables │ data │
  *
  * The header is written last, after all else is durable: a file that was left half made does not look like an image. On failure the file is removed.
  */
@@ -21,6 +21,10 @@ struct layout {
 	uint64_t cluster_size, size, l1_entries;
 	uint64_t reftable_clusters, refblocks, l1_clusters, l2_tables, data_clusters, total; /* clusters */
 	bool lazy;
+	const struct lunkit_crypt *crypt; /* NULL: not encrypted */
+	uint8_t *crypt_header;
+	size_t crypt_length;
+	uint64_t crypt_clusters; /* behind L1 */
 	const char *backing, *backing_format, *preallocation;
 };
 
@@ -85,7 +89,8 @@ static int compute(struct layout *layout, struct lunkit_error *err)
 		layout->l2_tables = layout->l1_entries;
 		layout->data_clusters = divide_up(layout->size, layout->cluster_size);
 	}
-	uint64_t rest = 1 + layout->l1_clusters + layout->l2_tables + layout->data_clusters;
+	layout->crypt_clusters = divide_up(layout->crypt_length, layout->cluster_size);
+	uint64_t rest = 1 + layout->l1_clusters + layout->crypt_clusters + layout->l2_tables + layout->data_clusters;
 	layout->reftable_clusters = layout->refblocks = 1;
 	for (;;) {
 		layout->total = rest + layout->reftable_clusters + layout->refblocks;
@@ -140,7 +145,7 @@ static int make_header(const struct layout *layout, uint8_t *bytes, struct lunki
 	size_t format_length = layout->backing ? strlen(layout->backing_format) : 0;
 	size_t at = layout->version == 2 ? HEADER_V2_LENGTH : HEADER_NEW_LENGTH;
 	size_t names = 8 + (size_t)8 * FEATURE_NAME_LENGTH;
-	size_t needed = at + 8 + backing_length + (layout->backing ? 8 + (size_t)align_up(format_length, 8) : 0);
+	size_t needed = at + 8 + backing_length + (layout->backing ? 8 + (size_t)align_up(format_length, 8) : 0) + (layout->crypt ? 24 : 0);
 	if (backing_length > BACKING_NAME_MAX || needed > layout->cluster_size) {
 		lunkit_error_set(err, ENAMETOOLONG, "%.300s: the backing file's path does not fit into the header", layout->params->name);
 		return lunkit_error_hint(
@@ -163,6 +168,13 @@ static int make_header(const struct layout *layout, uint8_t *bytes, struct lunki
 	}
 	if (layout->backing)
 		at = add_extension(bytes, at, EXTENSION_BACKING_FORMAT, layout->backing_format, format_length);
+	if (layout->crypt) {
+		uint8_t place[16];
+		put_be64(place, l1 + (layout->l1_clusters << layout->cluster_bits));
+		put_be64(place + 8, layout->crypt_length);
+		put_be32(bytes + HEADER_CRYPT_METHOD, CRYPT_LUKS);
+		at = add_extension(bytes, at, EXTENSION_ENCRYPTION, place, sizeof(place));
+	}
 	if (layout->version == 3 && needed + names <= layout->cluster_size)
 		at = add_feature_names(bytes, at);
 	at = add_extension(bytes, at, EXTENSION_END, "", 0);
@@ -212,12 +224,15 @@ static int write_refblocks(const struct layout *layout, uint8_t *buffer)
 
 static int write_tables(const struct layout *layout, uint8_t *buffer)
 {
-	uint64_t refblocks = 1 + layout->reftable_clusters, l1 = refblocks + layout->refblocks, l2 = l1 + layout->l1_clusters;
+	uint64_t refblocks = 1 + layout->reftable_clusters, l1 = refblocks + layout->refblocks, crypt = l1 + layout->l1_clusters,
+		 l2 = crypt + layout->crypt_clusters;
 	int r = lunkit_file_truncate(layout->params->host, layout->fd, layout->total << layout->cluster_bits);
 	if (r == 0)
 		r = write_pointers(layout, buffer, 1, layout->refblocks, refblocks, 0);
 	if (r == 0)
 		r = write_refblocks(layout, buffer);
+	if (r == 0 && layout->crypt)
+		r = write_at(layout, layout->crypt_header, layout->crypt_length, crypt);
 	if (r == 0)
 		r = write_pointers(layout, buffer, l1, layout->l2_tables, l2, ENTRY_COPIED);
 	if (r == 0)
@@ -285,22 +300,61 @@ static int try_backing(const struct layout *layout, struct lunkit_error *err)
 	return r;
 }
 
-int qcow2_create(const struct lunkit_params *params, struct lunkit_error *err)
+/* Deriving a key takes a second: what else is wrong is known before. */
+static int make_encryption(struct layout *layout, struct lunkit_error *err)
 {
-	struct layout layout = { .params = params };
-	int r = check_options(&layout, err);
+	const struct lunkit_params *params = layout->params;
+	size_t key_length = 0;
+	struct lunkit_crypt_facts facts;
+	if (!lunkit_params_option(params, "encrypt"))
+		return 0;
+	const uint8_t *key = lunkit_params_key(params, &key_length);
+	layout->crypt = lunkit_crypt_find();
+	if (!key) {
+		lunkit_error_set(err, ENOKEY, "%.300s: an encrypted image needs a key, and none was given", params->name);
+		return lunkit_error_hint(err, "--key-file FILE; FILE holds the passphrase, without a newline at its end.");
+	}
+	if (!layout->crypt) {
+		lunkit_error_set(err, ENOENT, "%.300s: the handler for encryption is missing", params->name);
+		return lunkit_error_hint(err, "Is lunkit installed completely?");
+	}
+	if (strcmp(layout->preallocation, "off") != 0) {
+		lunkit_error_set(err, EINVAL,
+				 "%.300s: an encrypted image cannot be preallocated: what was never written would not read as zeros",
+				 params->name);
+		return lunkit_error_hint(err, "Leave preallocation away.");
+	}
+	/* What QEMU reads: version 1, with the cipher that it makes itself. */
+	const struct lunkit_crypt_format format = { .version = 1, .sector_size = 512, .key_bits = 512, .cipher = "aes-xts-plain64" };
+	return layout->crypt->format(&format, key, key_length, params->name, &layout->crypt_header, &layout->crypt_length, &facts, err);
+}
+
+static int create(struct layout *layout, struct lunkit_error *err)
+{
+	const struct lunkit_params *params = layout->params;
+	int r = check_options(layout, err);
 	if (r == 0)
-		r = compute(&layout, err);
-	if (r == 0 && layout.backing)
-		r = try_backing(&layout, err);
+		r = make_encryption(layout, err);
 	if (r == 0)
-		r = lunkit_file_open(params->host, params->name, LUNKIT_FILE_CREATE | LUNKIT_FILE_WRITE, &layout.fd, NULL, err);
+		r = compute(layout, err);
+	if (r == 0 && layout->backing)
+		r = try_backing(layout, err);
+	if (r == 0)
+		r = lunkit_file_open(params->host, params->name, LUNKIT_FILE_CREATE | LUNKIT_FILE_WRITE, &layout->fd, NULL, err);
 	if (r < 0)
 		return r;
-	r = write_image(&layout, err);
+	r = write_image(layout, err);
 	/* Removed while it is still locked, so that nobody starts to use it. */
 	if (r < 0)
 		lunkit_file_remove(params->host, params->name, NULL);
-	lunkit_file_close(params->host, layout.fd);
+	lunkit_file_close(params->host, layout->fd);
+	return r;
+}
+
+int qcow2_create(const struct lunkit_params *params, struct lunkit_error *err)
+{
+	struct layout layout = { .params = params };
+	int r = create(&layout, err);
+	free(layout.crypt_header);
 	return r;
 }

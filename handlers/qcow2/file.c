@@ -125,6 +125,20 @@ void transfer_start_one(struct qcow2 *q, struct transfer *t, bool write, void *b
 	t->io.done = one_transferred;
 }
 
+static void failed(struct lunkit_io *io, int result)
+{
+	struct transfer *t = (struct transfer *)io;
+	t->done(t, result);
+}
+
+void transfer_fail(struct qcow2 *q, struct transfer *t, void (*done)(struct transfer *transfer, int result), int result)
+{
+	t->io.done = failed;
+	t->q = q;
+	t->done = done;
+	lunkit_io_defer(q->host, &t->io, result);
+}
+
 /* ---- opening ---- */
 
 static unsigned open_flags(const struct qcow2 *q, const struct lunkit_params *params)

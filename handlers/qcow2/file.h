@@ -50,10 +50,13 @@ struct transfer {
 	struct iovec one; /* room for a list of one, and for the entry that a short transfer stopped in */
 	uint64_t offset, length, moved;
 	bool write;
+	struct scrambling *scrambling; /* encrypt.h's, for the guest's data */
 };
 void transfer_start(struct qcow2 *q, struct transfer *transfer, bool write, const struct iovec *iov, unsigned count, uint64_t offset,
 		    uint64_t length);
 void transfer_start_one(struct qcow2 *q, struct transfer *transfer, bool write, void *buffer, uint64_t length, uint64_t offset);
+/* Ends one that was not started: done(transfer, result), from the event loop. */
+void transfer_fail(struct qcow2 *q, struct transfer *transfer, void (*done)(struct transfer *transfer, int result), int result);
 
 /* Zeros for writing; ZEROES_SIZE bytes, aligned to a page. */
 #define ZEROES_SIZE ((size_t)64 << 10)

@@ -40,12 +40,16 @@
 #define COMPATIBLE_LAZY_REFCOUNTS 1u
 #define AUTOCLEAR_BITMAPS 1u
 
+#define CRYPT_LUKS 2
+#define CRYPT_HEADER_BYTES_MAX ((uint64_t)160 << 20)
+
 #define COMPRESSION_ZLIB 0
 #define COMPRESSION_ZSTD 1
 
 /* Header extensions: type, length, data padded to 8 bytes. */
 #define EXTENSION_END 0u
 #define EXTENSION_BACKING_FORMAT 0xe2792acau
+#define EXTENSION_ENCRYPTION 0x0537be77u /* offset, length of the LUKS header */
 #define EXTENSION_FEATURE_NAMES 0x6803f857u
 #define EXTENSION_BITMAPS 0x23852875u
 #define FEATURE_NAME_LENGTH 48 /* type (0: incompatible), bit, 46 bytes of name */

@@ -121,9 +121,28 @@ static int parse_extensions(const uint8_t *bytes, size_t length, struct header *
 			header->bitmap_count = get_be32(data);
 			header->bitmap_directory_length = get_be64(data + 8);
 			header->bitmap_directory = get_be64(data + 16);
+		} else if (type == EXTENSION_ENCRYPTION) {
+			if (size < 16)
+				return damaged(err, name, "the encryption extension is too short");
+			header->crypt_offset = get_be64(data);
+			header->crypt_length = get_be64(data + 8);
 		}
 		at += (size_t)align_up(size, 8);
 	}
+	return 0;
+}
+
+static int check_encryption(const struct header *header, const char *name, struct lunkit_error *err)
+{
+	if (!header->crypt_method)
+		return 0;
+	if (header->crypt_method != CRYPT_LUKS)
+		return unsupported(err, name, "it is encrypted by a method other than LUKS, which lunkit does not support",
+				   "`qemu-img convert -O qcow2` makes a copy with encrypt.format=luks, or none.");
+	uint64_t cluster = (uint64_t)1 << header->cluster_bits;
+	if (!header->crypt_offset || !is_aligned(header->crypt_offset, cluster) || header->crypt_offset >= HOST_OFFSET_MAX ||
+	    !header->crypt_length || header->crypt_length > CRYPT_HEADER_BYTES_MAX)
+		return damaged(err, name, "the encryption header lies at an impossible place");
 	return 0;
 }
 
@@ -209,9 +228,7 @@ int header_parse(const uint8_t *bytes, size_t length, const char *name, struct h
 	header.snapshot_offset = get_be64(bytes + HEADER_SNAPSHOT_OFFSET);
 	header.header_length = HEADER_V2_LENGTH;
 	header.refcount_order = 4;
-	if (get_be32(bytes + HEADER_CRYPT_METHOD))
-		return unsupported(err, name, "it is encrypted, which lunkit does not support",
-				   "Put a LUKS image into it instead, or decrypt it with `qemu-img convert`.");
+	header.crypt_method = get_be32(bytes + HEADER_CRYPT_METHOD);
 	if (header.version == 3) {
 		r = parse_v3(bytes, length, &header, name, err);
 		if (r < 0)
@@ -222,6 +239,8 @@ int header_parse(const uint8_t *bytes, size_t length, const char *name, struct h
 		r = parse_extensions(bytes, length, &header, &extensions, name, err);
 	if (r == 0)
 		r = check_features(&header, extensions.names, extensions.names_length, name, err);
+	if (r == 0)
+		r = check_encryption(&header, name, err);
 	if (r == 0)
 		r = check_tables(&header, name, err);
 	if (r < 0)

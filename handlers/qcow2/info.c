@@ -21,6 +21,7 @@ const struct lunkit_option qcow2_options[] = {
 	{ "lazy-refcounts", LUNKIT_OPTION_BOOL, LUNKIT_OPTION_CREATE, "allow QEMU to keep refcounts lazily (no)", NULL },
 	{ "compression-type", LUNKIT_OPTION_STRING, LUNKIT_OPTION_CREATE, "of compressed clusters (zlib)", "zlib|zstd" },
 	{ "refcount-bits", LUNKIT_OPTION_STRING, LUNKIT_OPTION_CREATE, "width of a refcount (16)", "1|2|4|8|16|32|64" },
+	{ "encrypt", LUNKIT_OPTION_STRING, LUNKIT_OPTION_CREATE, "encrypt what the guest stores", "luks" },
 	{ "compat", LUNKIT_OPTION_STRING, LUNKIT_OPTION_CREATE, "version of the format: 1.1 is 3, 0.10 is 2 (1.1)", "0.10|1.1" },
 	{ 0 },
 };
@@ -31,6 +32,8 @@ int qcow2_info(void *state, struct lunkit_info *info, struct lunkit_error *err)
 	const struct header *header = &q->header;
 	struct stat status;
 	char text[16];
+	if (q->locked)
+		return 0;
 	if (fstat(q->fd, &status) < 0)
 		return lunkit_error_set(err, errno, "cannot look at %.300s: %s", q->name, strerror(errno));
 	lunkit_info_string(info, "storage", q->is_block ? "block device" : "file");
@@ -50,6 +53,10 @@ int qcow2_info(void *state, struct lunkit_info *info, struct lunkit_error *err)
 	lunkit_info_bool(info, "bitmaps", header->has_bitmaps);
 	snprintf(text, sizeof(text), "%u", header->snapshot_count);
 	lunkit_info_string(info, "snapshots", text);
+	if (q->encryption.crypt)
+		q->encryption.crypt->info(&q->encryption.facts, info);
+	else if (header->crypt_method)
+		lunkit_info_string(info, "encryption", "LUKS");
 	if (*header->backing_name) {
 		lunkit_info_string(info, "backing-file", header->backing_name);
 		if (*header->backing_format)

@@ -144,6 +144,8 @@ int meta_collect(struct qcow2 *q, const char **ret_what)
 		what = "a refcount block lies on other metadata or at an impossible place";
 	if (r == 0 && (r = collect_pointers(q, &q->l1, ENTRY_OFFSET)) == -EEXIST)
 		what = "an L2 table lies on other metadata or at an impossible place";
+	if (r == 0 && header->crypt_method && (r = meta_add(q, header->crypt_offset, header->crypt_length)) == -EEXIST)
+		what = "the encryption header lies on other metadata";
 	if (r == 0 && header->snapshot_count && (r = meta_add(q, header->snapshot_offset, 1)) == -EEXIST)
 		what = "the snapshot table lies on other metadata";
 	for (unsigned i = 0; i < header->snapshot_count && r == 0; i++)

@@ -189,6 +189,8 @@ static int open_image(struct qcow2 *q, const struct lunkit_params *params, struc
 	if (r < 0)
 		return r;
 	set_geometry(q);
+	if (q->locked)
+		return 0;
 	if (q->geometry.offset_alignment > q->slice_size) {
 		r = file_reopen_buffered(q, params, err);
 		if (r < 0)
@@ -196,6 +198,9 @@ static int open_image(struct qcow2 *q, const struct lunkit_params *params, struc
 	}
 	if (cache_init(q, cache ? MIN(cache->number, CACHE_MAX) : CACHE_DEFAULT) < 0 || cow_init(q) < 0)
 		return lunkit_error_set(err, ENOMEM, "%.300s: not enough memory", q->name);
+	r = encryption_open(q, params, err);
+	if (r < 0)
+		return r;
 	blob_init(q);
 	alloc_init(q);
 	if (q->is_snapshot) {
@@ -230,6 +235,7 @@ static void destroy(struct qcow2 *q)
 	if (q->cows.buffers)
 		cow_destroy(q);
 	blob_shrink(q);
+	encryption_destroy(q);
 	pack_shrink(q);
 	free_destroy(q);
 	meta_destroy(q);
@@ -250,6 +256,7 @@ int qcow2_open(const struct lunkit_params *params, void **ret_state, struct lunk
 	q->fd = -1;
 	q->is_snapshot = lunkit_params_option(params, "snapshot");
 	q->read_only = params->read_only || q->is_snapshot;
+	q->locked = params->locked;
 	q->durable = params->cache == LUNKIT_CACHE_WRITETHROUGH;
 	q->survive = params->survive && !q->read_only;
 	/* What the process before this one has written may not be durable. */
@@ -264,6 +271,7 @@ int qcow2_open(const struct lunkit_params *params, void **ret_state, struct lunk
 	commit_init(q);
 	free_init(q);
 	hold_init(q);
+	encryption_init(q);
 	int r = file_open(q, params, err);
 	if (r < 0)
 		q->fd = -1;
@@ -282,6 +290,8 @@ bool qcow2_busy(void *state)
 {
 	struct qcow2 *q = state;
 	struct commit *commit = &q->commit;
+	if (q->locked)
+		return false;
 	if (!q->closing) {
 		q->closing = true;
 		commit->error = 0;
@@ -302,7 +312,7 @@ bool qcow2_busy(void *state)
 void qcow2_close(void *state)
 {
 	struct qcow2 *q = state;
-	if (!q->commit.error && !q->broken)
+	if (!q->commit.error && !q->broken && !q->locked)
 		alloc_trim(q);
 	destroy(q);
 }

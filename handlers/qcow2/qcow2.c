@@ -8,6 +8,8 @@
 void qcow2_limits(void *state, struct lunkit_limits *limits)
 {
 	const struct qcow2 *q = state;
+	if (q->locked)
+		return;
 	limits->size = q->size;
 	limits->block_size = q->block_size;
 	limits->physical_block_size = MAX(q->block_size, 4096u);
@@ -18,6 +20,12 @@ void qcow2_limits(void *state, struct lunkit_limits *limits)
 	limits->discard_granularity = q->cluster_size;
 	limits->compress_unit = q->read_only || q->is_corrupt ? 0 : q->cluster_size;
 	limits->flags = LUNKIT_CAN_EXTENTS;
+	if (q->header.crypt_method) { /* whole sectors; QEMU does not compress in encrypted images either, and would not read it */
+		limits->request_alignment = MAX(limits->request_alignment, 512u);
+		limits->memory_alignment = MAX(limits->memory_alignment, 512u);
+		limits->max_transfer = (uint64_t)1 << 20;
+		limits->compress_unit = 0;
+	}
 	if (q->header.version >= 3 || !q->has_backing)
 		limits->flags |= LUNKIT_CAN_DISCARD | LUNKIT_CAN_WRITE_ZEROES | LUNKIT_DISCARD_ZEROES;
 	if (!q->durable)
@@ -58,6 +66,7 @@ static const struct lunkit_handler qcow2_handler = {
 	.snapshot_list = qcow2_snapshot_list,
 	.snapshot = qcow2_snapshot,
 	.flatten = qcow2_flatten,
+	.key = qcow2_key,
 };
 
 LUNKIT_HANDLER(qcow2_handler)

@@ -23,6 +23,7 @@
 #include "base/checked.h"
 #include "base/list.h"
 #include "commit.h"
+#include "encrypt.h"
 #include "file.h"
 #include "format.h"
 #include "hold.h"
@@ -46,6 +47,8 @@ struct header {
 	bool has_bitmaps;
 	unsigned bitmap_count;
 	uint64_t bitmap_directory, bitmap_directory_length;
+	unsigned crypt_method;		     /* 0, or 2: LUKS */
+	uint64_t crypt_offset, crypt_length; /* of the LUKS header, in the file */
 };
 /*
  * Parses and checks the first bytes of a file: the whole first cluster, or what there is of it. name is for messages. Nothing is allocated and
@@ -341,6 +344,7 @@ void free_destroy(struct qcow2 *q);
 /* A piece of a request that is under way. */
 struct part {
 	struct transfer transfer; /* first */
+	struct scrambling scrambling;
 	struct qcow2_request *r;
 	struct part *next_free;
 	struct iovec own[PART_IOV], *heap;
@@ -415,6 +419,7 @@ void backing_give(struct qcow2 *q, struct lunkit_child_request *child);
 struct cow;
 struct cow_read {
 	struct transfer transfer; /* first */
+	struct scrambling scrambling;
 	struct cow *cow;
 };
 struct cow {
@@ -512,6 +517,8 @@ struct qcow2 {
 	bool stays_dirty;  /* the dirty bit is left for whoever opens the image next */
 	bool is_snapshot;  /* opened as a snapshot: only its tables are looked at */
 	bool survive;	   /* what was acknowledged has to be in the file: see commit.c */
+	bool locked;	   /* opened for key operations only: nothing but the header was read */
+	struct encryption encryption;
 	struct hold hold;
 	int broken;		      /* the error of a failed sync: no flush may succeed any more */
 	unsigned epoch, in_flight[2]; /* parts, by the epoch that they began in */

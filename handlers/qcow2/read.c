@@ -39,7 +39,7 @@ static int read_data(struct qcow2_request *r, uint64_t host, uint64_t length)
 	if (!part)
 		return -ENOMEM;
 	part->transfer.done = data_read;
-	transfer_start(r->q, &part->transfer, false, part->iov, part->iov_count, host, length);
+	data_start(r->q, &part->transfer, &part->scrambling, false, part->iov, part->iov_count, host, length);
 	return 0;
 }
 

@@ -63,7 +63,7 @@ static int write_in_place(struct qcow2_request *r, uint64_t host, uint64_t lengt
 	if (!part)
 		return -ENOMEM;
 	part->transfer.done = data_written;
-	transfer_start(q, &part->transfer, true, part->iov, part->iov_count, host, length);
+	data_start(q, &part->transfer, &part->scrambling, true, part->iov, part->iov_count, host, length);
 	return 0;
 }
 

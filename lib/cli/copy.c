@@ -12,6 +12,7 @@
 
 #include "base/parse.h"
 #include "cli/format.h"
+#include "cli/keys.h"
 #include "cli/report.h"
 #include "cli/verbs.h"
 
@@ -158,7 +159,14 @@ static int make_overlay(struct task *task, struct reference *clone, uint64_t *re
 		lunkit_error_set(err, EINVAL, "an overlay records nothing of its parent's options ('%s')", parent->options);
 		return lunkit_error_hint(err, "--full makes a copy, also of a snapshot");
 	}
-	r = add_option(clone, "backing", parent->name, err);
+	/* What is new in an overlay is as secret as what it lies on: encrypted under the same key, unless --new-key-file gives it another. */
+	bool encrypted = cli_keys()->key.fd >= 0 || cli_keys()->new_key.fd >= 0 || parent->key_file[0];
+	if (encrypted && !strstr(clone->options, "encrypt="))
+		r = add_option(clone, "encrypt", "luks", err);
+	if (r == 0 && encrypted && !clone->key_file[0])
+		strcpy(clone->key_file, parent->key_file);
+	if (r == 0)
+		r = add_option(clone, "backing", parent->name, err);
 	if (r == 0)
 		r = add_option(clone, "backing-format", parent->kind, err);
 	if (r == 0)

@@ -258,6 +258,13 @@ int verb_create(const struct cli_arguments *arguments)
 	int r = verb_reference(arguments, false, &reference, &err);
 	if (r < 0)
 		return report_failure("create", arguments->operands[0], &err);
+	/* Else an image that its maker takes for encrypted would not be. */
+	bool encrypted = cli_given(arguments, CLI_ENCRYPT) || strcmp(reference.kind, "luks") == 0 || strstr(reference.options, "encrypt=");
+	if (cli_given(arguments, CLI_KEY_FILE) && !encrypted && !strstr(reference.options, "backing=")) {
+		lunkit_error_set(&err, EINVAL, "a key is given, and nothing says that the image is to be encrypted");
+		lunkit_error_hint(&err, "add --encrypt luks, or leave the key away");
+		return report_usage(&err);
+	}
 	r = cli_keys_encrypt(arguments, &reference, &err);
 	if (r == 0)
 		r = offline_create(&reference, size, NULL, &err);

@@ -2,6 +2,7 @@
 /* The verb key: which keys open an encrypted image, and its header's backup. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,7 +112,9 @@ static int run_with_file(enum key_action action, const struct reference *referen
 		close(fd);
 		return r;
 	}
-	int r = output_open(&output, path, overwrite, err);
+	char full[PATH_MAX + 2];
+	snprintf(full, sizeof(full), "%s%.*s", strchr(path, '/') ? "" : "./", PATH_MAX - 1, path);
+	int r = output_open(&output, full, overwrite, err);
 	if (r < 0)
 		return r;
 	r = run(action, reference, -1, output.fd, err);

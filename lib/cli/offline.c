@@ -323,7 +323,8 @@ int offline_info(const struct reference *reference, struct json_object **ret, st
 	if (r < 0)
 		return r;
 	offline->packet.message.type = PROTOCOL_START_IMAGE;
-	offline->packet.message.start.flags |= PROTOCOL_READ_ONLY | PROTOCOL_LOOK_ONLY;
+	/* how an image is encrypted shows without a key */
+	offline->packet.message.start.flags |= PROTOCOL_READ_ONLY | PROTOCOL_LOOK_ONLY | PROTOCOL_CRYPT;
 	r = offline_call(offline, err);
 	if (r == 0) {
 		next_packet(offline, PROTOCOL_INFO);

@@ -39,11 +39,15 @@ struct lunkit_crypt_format {
 	unsigned sector_size;	 /* 512 or 4096; version 1: 512 */
 	unsigned key_bits;	 /* of the volume key: 256 or 512 */
 	const char *cipher;	 /* "aes-xts-plain64", … */
-	unsigned derivation_ms;	 /* how long a key takes to derive here */
-	unsigned derivation_kib; /* version 2: how much memory that takes at most */
+	unsigned derivation_ms;	 /* how long a key takes to derive here, 0: a second */
+	unsigned derivation_kib; /* version 2: how much memory that takes at most, 0: 128 MiB */
 };
 
 struct lunkit_cipher;
+struct lunkit_crypt;
+
+/* The luks handler's, where it has been loaded (lunkit_handler.crypt): that is so where there are keys. NULL otherwise. */
+__attribute__((visibility("default"))) const struct lunkit_crypt *lunkit_crypt_find(void);
 
 struct lunkit_crypt {
 	/*

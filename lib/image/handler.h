@@ -107,6 +107,7 @@ void lunkit_request_done(struct lunkit_request *request, int result);
 #define LUNKIT_DISCARD_ZEROES 16u  /* what DISCARD released reads as zeros */
 #define LUNKIT_READ_ONLY 32u	   /* the image can't be written, however it was opened */
 #define LUNKIT_ROTATIONAL 64u	   /* the medium seeks */
+#define LUNKIT_FRESH_IS_NOISE 256u /* what was never written does not read as zeros */
 #define LUNKIT_NEEDS_FLUSH 128u	   /* completed writes may be volatile until FLUSH; else FLUSH is answered by the core */
 
 /* Filled by limits(); 0 means "no opinion", and the core uses the default in brackets. */

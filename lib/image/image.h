@@ -58,6 +58,7 @@ struct lunkit_host {
 	struct image_opening *opening;	    /* image_open()'s own */
 	const struct image_key *key;	    /* of the image on top; NULL: none was given */
 	const struct image_key *parent_key; /* of encrypted images that it lies on; NULL: the same */
+	bool key_used;			    /* an image has asked for its key */
 	void (*size_changed)(
 		struct lunkit_host *host); /* an image's size was changed by somebody else: image_resize() with 0 adopts it; or NULL */
 	char notice[512]; /* the last warning that a user should see (O_DIRECT refused, …), "" for none; lunkit_file_open() sets it */

@@ -15,7 +15,7 @@
 #define EMULATED_ZEROES_MAX ((uint64_t)32 << 20)
 #define FLAGS_KNOWN                                                                                                                        \
 	(LUNKIT_CAN_DISCARD | LUNKIT_CAN_WRITE_ZEROES | LUNKIT_CAN_FUA | LUNKIT_CAN_EXTENTS | LUNKIT_DISCARD_ZEROES | LUNKIT_READ_ONLY |   \
-	 LUNKIT_ROTATIONAL | LUNKIT_NEEDS_FLUSH)
+	 LUNKIT_ROTATIONAL | LUNKIT_NEEDS_FLUSH | LUNKIT_FRESH_IS_NOISE)
 
 static void fill_defaults(struct lunkit_limits *limits)
 {

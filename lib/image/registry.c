@@ -10,6 +10,7 @@
 #include "base/checked.h"
 #include "base/kind.h"
 #include "base/list.h"
+#include "image/crypt.h"
 #include "image/image.h"
 
 #define REQUEST_SIZE_MAX ((size_t)64 << 10)
@@ -40,7 +41,10 @@ __attribute__((used)) static void (*const exported[])(void) = {
 	(void (*)(void))lunkit_child_limits,  (void (*)(void))lunkit_child_request_new, (void (*)(void))lunkit_child_request_free,
 	(void (*)(void))lunkit_child_submit,  (void (*)(void))lunkit_job_cancelled,	(void (*)(void))lunkit_job_rate,
 	(void (*)(void))lunkit_snapshots_add, (void (*)(void))lunkit_io_listen,		(void (*)(void))lunkit_io_post,
-	(void (*)(void))lunkit_size_changed,
+	(void (*)(void))lunkit_size_changed,  (void (*)(void))lunkit_params_key,	(void (*)(void))lunkit_secret_new,
+	(void (*)(void))lunkit_secret_free,   (void (*)(void))lunkit_child_busy,	(void (*)(void))lunkit_child_create,
+	(void (*)(void))lunkit_child_read,    (void (*)(void))lunkit_child_write,	(void (*)(void))lunkit_child_sync,
+	(void (*)(void))lunkit_child_resize,  (void (*)(void))lunkit_child_info,	(void (*)(void))lunkit_crypt_find,
 };
 
 /* TCM-User's library finds a handler by comparing as many bytes as the kind has. */

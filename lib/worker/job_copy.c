@@ -247,6 +247,7 @@ static int make_target(struct job *job, uint64_t size, struct lunkit_error *err)
 	const struct image_key *own = jobs->host->key;
 	if (job->new_key.bytes)
 		jobs->host->key = &job->new_key;
+	jobs->host->key_used = false;
 	int r = image_create(jobs->host, handler, &job->made, err);
 	struct image_params params = job->made;
 	if (is_file)
@@ -257,7 +258,7 @@ static int make_target(struct job *job, uint64_t size, struct lunkit_error *err)
 		r = image_open(jobs->host, handler, &params, &job->target, err);
 	}
 	jobs->host->key = own;
-	return r;
+	return r < 0 ? r : key_check_use(jobs->host, job->new_key.bytes, request->target, request->format, err);
 }
 
 /* A new image that is no file is ours to remove when it is not what it was to be. */
@@ -273,7 +274,7 @@ static void copy_data(struct job *job)
 	struct jobs *jobs = job->jobs;
 	const struct protocol_job *request = &job->request;
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	const struct image_copy_options options = { .target_is_zero = true, .compress = request->flags & PROTOCOL_JOB_COMPRESS };
+	struct image_copy_options options = { .target_is_zero = true, .compress = request->flags & PROTOCOL_JOB_COMPRESS };
 	const char *name = request->name[0] ? request->name : job->has_snapshot ? JOB_EXPORT_SNAPSHOT : NULL;
 	int r = 0;
 	job->step = COPY_DATA;
@@ -293,6 +294,7 @@ static void copy_data(struct job *job)
 		copy_finish(job, r, &err);
 		return;
 	}
+	options.target_is_zero = !(image_limits(job->target)->flags & LUNKIT_FRESH_IS_NOISE);
 	job->copy.done = copy_done;
 	job->copy.progress = copy_progress;
 	image_copy_start(jobs->host->loop, source, job->target, &options, &job->copy);
@@ -311,13 +313,14 @@ void job_import(struct job *job)
 {
 	const struct protocol_job *request = &job->request;
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	const struct image_copy_options options = { .target_is_zero = true, .compress = request->flags & PROTOCOL_JOB_COMPRESS };
+	struct image_copy_options options = { .target_is_zero = true, .compress = request->flags & PROTOCOL_JOB_COMPRESS };
 	int r = job->fds[1] < 0 ? lunkit_error_set(&err, EPROTO, "there is nothing to import from")
 				: make_target(job, request->length, &err);
 	if (r < 0) {
 		copy_finish(job, r, &err);
 		return;
 	}
+	options.target_is_zero = !(image_limits(job->target)->flags & LUNKIT_FRESH_IS_NOISE);
 	job->stream.rate = request->rate;
 	job->stream.done = stream_done;
 	job->stream.progress = stream_progress;

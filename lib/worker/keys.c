@@ -67,6 +67,16 @@ int keys_take(struct worker_keys *keys, struct protocol_packet *start, struct lu
 	return r;
 }
 
+int key_check_use(const struct lunkit_host *host, bool given, const char *name, const char *kind, struct lunkit_error *err)
+{
+	if (!given || host->key_used)
+		return 0;
+	lunkit_error_set(err, EINVAL, "%.300s: a key was given, and nothing is encrypted there", name);
+	if (strcmp(kind, "raw") == 0)
+		return lunkit_error_hint(err, "a LUKS image in a file is of the kind luks: luks:%.150s", name);
+	return lunkit_error_hint(err, "leave the key away, or make the image with encryption");
+}
+
 void keys_free(struct worker_keys *keys)
 {
 	key_wipe(&keys->key);

@@ -16,6 +16,8 @@ void key_wipe(struct image_key *key);
 
 /* Takes the keys off the packet's descriptors and gives them to the host. */
 int keys_take(struct worker_keys *keys, struct protocol_packet *start, struct lunkit_host *host, struct lunkit_error *err);
+/* -EINVAL: a key was given, and the image, which was opened or made meanwhile, has no use for it: it is not encrypted, as its user thinks that it is. */
+int key_check_use(const struct lunkit_host *host, bool given, const char *name, const char *kind, struct lunkit_error *err);
 void keys_free(struct worker_keys *keys);
 /* Before the sandbox: the handler that knows encryption, where the flags of START say that it will be needed. */
 void keys_load_handler(const char *directory, uint32_t flags);

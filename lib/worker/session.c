@@ -479,6 +479,8 @@ static int session_start(struct session *session, struct lunkit_error *err)
 		r = sandbox_enter(start->uid, start->gid, session_needs_network(session), err);
 	if (r == 0)
 		r = session_open_image(session, err);
+	if (r == 0 && !(start->flags & PROTOCOL_LOCKED))
+		r = key_check_use(&session->host, session->host.key, start->name, start->kind, err);
 	if (r == 0 && is_lun)
 		r = session_make_lun(session, &ring, err);
 	return r;

@@ -91,6 +91,22 @@ void lunkit_io_defer(struct lunkit_host *host, struct lunkit_io *io, int result)
 	submit(fakehost_of(host), PENDING_DEFER, io)->result = result;
 }
 
+void lunkit_io_listen(struct lunkit_host *host)
+{
+	(void)host;
+}
+
+/* There are no other threads here. */
+void lunkit_io_post(struct lunkit_host *host, struct lunkit_io *io, int result)
+{
+	lunkit_io_defer(host, io, result);
+}
+
+void lunkit_size_changed(struct lunkit_host *host)
+{
+	(void)host;
+}
+
 /* The shim's own, through its loop: a loop_op begins with done, as a lunkit_io does. */
 void loop_defer(struct loop *loop, struct loop_op *op, int result)
 {
