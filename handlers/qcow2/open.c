@@ -153,9 +153,11 @@ static int read_snapshots(struct qcow2 *q, struct lunkit_error *err)
 	return lunkit_error_hint(err, "Try again.");
 }
 
-/* Nothing but what the snapshot shares with nobody who writes: its L1 table, and what that leads to. */
-static int load_snapshot(struct qcow2 *q, const char *name, struct lunkit_error *err)
+/* The snapshot in the table as it is now. */
+static int find_snapshot(struct qcow2 *q, const char *name, const struct snapshot **ret, struct lunkit_error *err)
 {
+	snapshots_free(q->snapshots, q->header.snapshot_count);
+	q->snapshots = NULL;
 	int r = read_snapshots(q, err);
 	if (r < 0)
 		return r;
@@ -164,7 +166,41 @@ static int load_snapshot(struct qcow2 *q, const char *name, struct lunkit_error 
 		lunkit_error_set(err, ENOENT, "%.300s: there is no snapshot \"%.255s\"", q->name, name);
 		return lunkit_error_hint(err, "`lunkit snapshot list` shows those that there are.");
 	}
-	const struct snapshot *snapshot = &q->snapshots[index];
+	*ret = &q->snapshots[index];
+	return 0;
+}
+
+/* It is there, and stays there until the file is closed: whoever works on the image does not delete it (snapshot_delete.c). */
+static int claim_snapshot(struct qcow2 *q, const char *name, const struct snapshot **ret, struct lunkit_error *err)
+{
+	const struct snapshot *snapshot;
+	int r = find_snapshot(q, name, &snapshot, err);
+	if (r < 0)
+		return r;
+	uint64_t number = snapshot_number(snapshot);
+	r = lunkit_file_claim(q->host, q->fd, number, LUNKIT_CLAIM_SHARED);
+	if (r < 0 && r != -EBUSY)
+		return lunkit_error_set(err, r, "%.300s: cannot lock the snapshot \"%.255s\": %s", q->name, name, strerror(-r));
+	/* It may have gone before that. */
+	if (r == 0)
+		r = find_snapshot(q, name, &snapshot, err);
+	if (r < 0 && r != -EBUSY)
+		return r;
+	if (r == -EBUSY || snapshot_number(snapshot) != number) {
+		lunkit_error_set(err, EAGAIN, "%.300s: the snapshot \"%.255s\" is just being deleted", q->name, name);
+		return lunkit_error_hint(err, "`lunkit snapshot list` shows those that there are.");
+	}
+	*ret = snapshot;
+	return 0;
+}
+
+/* Nothing but what the snapshot shares with nobody who writes: its L1 table, and what that leads to. */
+static int load_snapshot(struct qcow2 *q, const char *name, struct lunkit_error *err)
+{
+	const struct snapshot *snapshot;
+	int r = claim_snapshot(q, name, &snapshot, err);
+	if (r < 0)
+		return r;
 	if (!snapshot_is_usable(q, snapshot))
 		return lunkit_error_set(err, EINVAL, "%.300s: the snapshot \"%.255s\" is damaged: its L1 table is too small for its size",
 					q->name, name);

@@ -62,6 +62,7 @@ struct snapshot_job {
 	struct snapshot *new_list; /* raw is shared with the list that it replaces */
 	unsigned new_count;
 	bool marked, pointed, said;
+	bool claimed; /* delete: nobody else reads it */
 };
 
 /* Sets the job's error, once. Returns r. */

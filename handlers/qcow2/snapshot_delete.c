@@ -7,6 +7,8 @@
  *
  * A crash before the header leaves it as it was, one after that leaks what it held; the dirty bit makes whoever opens the image next put that right, and the
  * COPIED bits. Nothing is held.
+ *
+ * Who has opened the snapshot beside us claims it: then it stays.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -113,6 +115,15 @@ static void make_list(struct snapshot_job *job)
 
 void snapshot_delete_begin(struct snapshot_job *job)
 {
-	if (snapshot_try(job, image_prepare_write(job->q, &job->waiter)))
-		snapshot_read_l1(job, job->snapshot.l1_size, make_list);
+	struct qcow2 *q = job->q;
+	int r = image_prepare_write(q, &job->waiter);
+	if (r == 0 && (r = lunkit_file_claim(q->host, q->fd, snapshot_number(&job->snapshot), LUNKIT_CLAIM_ALONE)) == -EBUSY) {
+		snapshot_say(job, r, "the snapshot \"%s\" is in use: another process reads it", job->name);
+		lunkit_error_hint(lunkit_job_error(job->job),
+				  "Wait until that is done (an export, a LUN with ;snapshot=): `fuser -v` names it.");
+	}
+	if (!snapshot_try(job, r))
+		return;
+	job->claimed = true;
+	snapshot_read_l1(job, job->snapshot.l1_size, make_list);
 }

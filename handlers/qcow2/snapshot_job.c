@@ -337,6 +337,8 @@ void snapshot_end(struct snapshot_job *job)
 		snapshot_say(job, result, "cannot %s \"%s\": %s", op_name(job->op), job->name, strerror(-result));
 	/* It could not take back what it had begun: whoever opens the image next does. */
 	q->stays_dirty |= job->marked;
+	if (job->claimed)
+		lunkit_file_claim(q->host, q->fd, snapshot_number(&job->snapshot), LUNKIT_CLAIM_NONE);
 	lunkit_log(LUNKIT_LOG_DEBUG, "%s: %s \"%s\": %d", q->name, op_name(job->op), job->name, result);
 	if (job->op == LUNKIT_SNAPSHOT_CREATE)
 		free(job->snapshot.raw);

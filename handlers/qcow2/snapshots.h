@@ -21,4 +21,9 @@ void snapshots_free(struct snapshot *snapshots, unsigned count);
 /* By its name, or else by its id; -1: none. */
 int snapshot_find(const struct qcow2 *q, const char *name);
 int snapshot_find_name(const struct qcow2 *q, const char *name);
+/* What its readers claim in the file, and whoever deletes it (lunkit_file_claim()): of all snapshots of the image, it alone has it. */
+static inline uint64_t snapshot_number(const struct snapshot *snapshot)
+{
+	return snapshot->l1_offset;
+}
 bool snapshot_is_usable(const struct qcow2 *q, const struct snapshot *snapshot);

@@ -161,6 +161,18 @@ void lunkit_file_close(struct lunkit_host *host, int fd);
 int lunkit_file_remove(struct lunkit_host *host, const char *path, struct lunkit_error *err);
 
 /*
+ * Keeps others from a part of what the file holds, besides the lock on all of it; of a snapshot, that somebody reads it while another works on the image. number: below
+ * 2^56, what both know the part by. -EBUSY: another opening claims it in a way that excludes this one. Where the filesystem has no locks, everybody gets what he asks
+ * for. A claim takes the place of the one before, and ends with lunkit_file_close().
+ */
+enum lunkit_claim {
+	LUNKIT_CLAIM_NONE,
+	LUNKIT_CLAIM_SHARED, /* others may have it too, but not alone */
+	LUNKIT_CLAIM_ALONE,  /* the file is open for writing */
+};
+int lunkit_file_claim(struct lunkit_host *host, int fd, uint64_t number, enum lunkit_claim claim);
+
+/*
  * What an open file is and what I/O on it asks for. The caller sets struct_size; members beyond it are left alone. direct: what
  * lunkit_file_open() said of LUNKIT_FILE_DIRECT. Only regular files and block devices are taken; anything else is an error that says so.
  */

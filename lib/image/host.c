@@ -162,6 +162,12 @@ void lunkit_file_close(struct lunkit_host *host, int fd)
 	close(fd);
 }
 
+int lunkit_file_claim(struct lunkit_host *host, int fd, uint64_t number, enum lunkit_claim claim)
+{
+	(void)host;
+	return image_claim_part(fd, number, claim);
+}
+
 int lunkit_file_remove(struct lunkit_host *host, const char *path, struct lunkit_error *err)
 {
 	return host->opener.remove(host->opener.argument, path, err);

@@ -8,6 +8,8 @@
  * Locks are only ever taken shared, so taking them never fails for another's sake; whether somebody clashes is found by asking for the
  * exclusive lock on the opposite byte without taking it. Taking comes before asking: of two that come at the same time at least one sees the
  * other.
+ *
+ *     byte 2^62 + n: part n of the file's content, shared or exclusive; lunkit's own
  */
 #include "image/lock.h"
 
@@ -18,6 +20,7 @@
 #define BYTE_USED 100
 #define BYTE_DENIED 200
 #define PERMISSIONS 4
+#define BYTE_PARTS ((off_t)1 << 62)
 
 static int set(int fd, short type, off_t byte)
 {
@@ -40,10 +43,26 @@ static int is_taken(int fd, off_t byte)
 
 void image_unlock_file(int fd)
 {
-	struct flock lock = {
-		.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = BYTE_USED, .l_len = BYTE_DENIED + PERMISSIONS - BYTE_USED
-	};
+	struct flock lock = { .l_type = F_UNLCK, .l_whence = SEEK_SET }; /* length 0: to the end of all bytes */
 	fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+int image_claim_part(int fd, uint64_t number, enum lunkit_claim claim)
+{
+	static const short types[] = { [LUNKIT_CLAIM_NONE] = F_UNLCK, [LUNKIT_CLAIM_SHARED] = F_RDLCK, [LUNKIT_CLAIM_ALONE] = F_WRLCK };
+	int r = set(fd, types[claim], BYTE_PARTS + (off_t)number);
+	switch (r) {
+	case -EAGAIN:
+	case -EACCES:
+		return -EBUSY;
+	case -ENOLCK:
+	case -EOPNOTSUPP:
+	case -ENOSYS:
+	case -EINVAL:
+		return 0;
+	default:
+		return r;
+	}
 }
 
 int image_lock_file(int fd, unsigned use, unsigned deny, unsigned *ret_use, unsigned *ret_deny)

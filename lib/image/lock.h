@@ -4,8 +4,10 @@
 /* Locks on image files, the way QEMU does it: qemu-img and lunkit keep out of each other's way. See lock.c. */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/error.h"
+#include "image/handler.h"
 
 #define IMAGE_PERMISSION_READ 1u /* consistent reads */
 #define IMAGE_PERMISSION_WRITE 2u
@@ -21,6 +23,9 @@ int image_lock_file(int fd, unsigned use, unsigned deny, unsigned *ret_use, unsi
 
 /* Before closing: io_uring may hold on to an open file for a moment after its last operation has completed, and with it to the locks. */
 void image_unlock_file(int fd);
+
+/* lunkit_file_claim(). QEMU knows nothing of these. */
+int image_claim_part(int fd, uint64_t number, enum lunkit_claim claim);
 
 /* What an image needs: a writer is alone, readers are among themselves. 1: this filesystem has no locks. Sets the error when it fails. */
 int image_lock_for_use(int fd, bool write, const char *path, struct lunkit_error *err);

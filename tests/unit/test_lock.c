@@ -49,6 +49,26 @@ static void a_writer_is_alone(void **state)
 	close(b);
 }
 
+static void parts_are_claimed_beside_the_file(void **state)
+{
+	(void)state;
+	struct lunkit_error err;
+	int a = open_again(path), b = open_again(path), c = open_again(path);
+	assert_int_equal(image_lock_for_use(a, true, path, &err), 0);
+	assert_int_equal(image_claim_part(b, 65536, LUNKIT_CLAIM_SHARED), 0);
+	assert_int_equal(image_claim_part(c, 65536, LUNKIT_CLAIM_SHARED), 0);
+	assert_int_equal(image_claim_part(a, 65536, LUNKIT_CLAIM_ALONE), -EBUSY);
+	assert_int_equal(image_claim_part(a, 131072, LUNKIT_CLAIM_ALONE), 0);
+	assert_int_equal(image_claim_part(c, 131072, LUNKIT_CLAIM_SHARED), -EBUSY);
+	close(b);
+	image_unlock_file(c); /* claims too */
+	assert_int_equal(image_claim_part(a, 65536, LUNKIT_CLAIM_ALONE), 0);
+	assert_int_equal(image_claim_part(a, 65536, LUNKIT_CLAIM_NONE), 0);
+	assert_int_equal(image_claim_part(c, 65536, LUNKIT_CLAIM_SHARED), 0);
+	close(a);
+	close(c);
+}
+
 static void readers_share(void **state)
 {
 	(void)state;
@@ -101,6 +121,7 @@ static void the_bytes_are_qemus(void **state)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_file, remove_file)
 int main(void)
 {
-	const struct CMUnitTest tests[] = { TEST(a_writer_is_alone), TEST(readers_share), TEST(the_bytes_are_qemus) };
+	const struct CMUnitTest tests[] = { TEST(a_writer_is_alone), TEST(parts_are_claimed_beside_the_file), TEST(readers_share),
+					    TEST(the_bytes_are_qemus) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

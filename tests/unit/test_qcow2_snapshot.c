@@ -217,6 +217,12 @@ static void a_snapshot_is_read_while_the_image_is_written(void **state)
 	assert_true(reads_as(fixture, old, 0, 2 * MIB, 'a'));
 	assert_true(reads_as(fixture, old, 2 * MIB, 2 * MIB, 0));
 	assert_int_equal(snapshot(fixture, old, LUNKIT_SNAPSHOT_CREATE, "u"), -EROFS);
+	/* As long as it is read, it stays; others may go. */
+	assert_int_equal(snapshot(fixture, image, LUNKIT_SNAPSHOT_DELETE, "s"), -EBUSY);
+	assert_int_equal(snapshot(fixture, image, LUNKIT_SNAPSHOT_DELETE, "t"), 0);
+	struct image *too = must_open(fixture, "snapshot=s");
+	image_close(too);
+	assert_int_equal(snapshot(fixture, image, LUNKIT_SNAPSHOT_DELETE, "s"), -EBUSY);
 	struct job_probe probe = { .job.done = note_job };
 	struct lunkit_check_report report;
 	image_check(old, &probe.job, 0, &report);
@@ -228,6 +234,7 @@ static void a_snapshot_is_read_while_the_image_is_written(void **state)
 	assert_int_equal(snapshot(fixture, image, LUNKIT_SNAPSHOT_REVERT, "s"), 0);
 	assert_true(image_limits(image)->size == 4 * MIB);
 	assert_true(reads_as(fixture, image, 0, 2 * MIB, 'a'));
+	assert_int_equal(snapshot(fixture, image, LUNKIT_SNAPSHOT_DELETE, "s"), 0);
 	image_close(image);
 	qemu_finds_nothing();
 }
