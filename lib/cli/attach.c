@@ -3,11 +3,13 @@
  * attach, detach, restore: thin calls of lunkitd. Standard output is for programs (paths, names, arguments), everything else goes to standard error.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/keys.h"
 #include "cli/report.h"
 #include "cli/verbs.h"
 #include "cli/vm.h"
@@ -46,6 +48,8 @@ static int append_attach_options(sd_bus_message *call, const struct cli_argument
 		r = append(call, "block-size", "u", (uint32_t)atoi(arguments->values[CLI_BLOCK_SIZE]));
 	if (r >= 0 && cli_given(arguments, CLI_NAME))
 		r = append(call, "name", "s", arguments->values[CLI_NAME]);
+	if (r >= 0 && cli_keys()->key.fd >= 0)
+		r = append(call, "key", "h", cli_keys()->key.fd);
 	if (r >= 0 && cli_given(arguments, CLI_PERSIST))
 		r = append(call, "persist", "b", 1);
 	return r < 0 ? r : sd_bus_message_close_container(call);
@@ -113,19 +117,43 @@ static void warn_about_moving_names(const struct cli_arguments *arguments, const
 			report_warning("'%s' may be another disk after the next boot, and it is recorded by that name", reference->name);
 }
 
+/* Where the key came from goes into the reference, so that lunkitd finds it again: after a restart, and at boot. The key itself goes beside the call. */
+static int record_key_source(const struct cli_arguments *arguments, struct reference *reference, struct lunkit_error *err)
+{
+	const char *source = arguments->values[CLI_KEY_FILE];
+	char path[PATH_MAX];
+	if (!source)
+		return 0;
+	if (!key_source_is_lasting(source)) {
+		if (!cli_given(arguments, CLI_PERSIST))
+			return 0;
+		lunkit_error_set(err, EINVAL, "--persist records where the key is, and '%s' is nothing that is there at boot", source);
+		return lunkit_error_hint(err, "--key-file FILE, credential:NAME or keyring:NAME");
+	}
+	/* A credential and a keyring are this process's; lunkitd has its own of the same name. */
+	bool elsewhere = strncmp(source, "credential:", 11) == 0 || strncmp(source, "keyring:", 8) == 0;
+	if (!elsewhere && !realpath(strncmp(source, "file:", 5) == 0 ? source + 5 : source, path))
+		return lunkit_error_set(err, errno, "cannot find the key file '%s': %s", source, strerror(errno));
+	if (snprintf(reference->key_file, sizeof(reference->key_file), "%s", elsewhere ? source : path) >= (int)sizeof(reference->key_file))
+		return lunkit_error_set(err, ENAMETOOLONG, "the key file's path is too long to be recorded");
+	return 0;
+}
+
 int verb_attach(const struct cli_arguments *arguments)
 {
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
 	struct reference reference;
 	struct bus bus = { 0 };
 	struct json_object *lun = NULL;
-	char *path = NULL, image[REFERENCE_KIND_MAX + 3 * REFERENCE_NAME_MAX + REFERENCE_OPTIONS_MAX];
+	char *path = NULL, image[REFERENCE_KIND_MAX + 3 * REFERENCE_NAME_MAX + REFERENCE_OPTIONS_MAX + 3 * REFERENCE_KEY_FILE_MAX];
 	const char *name = arguments->operands[0];
 	if (cli_given(arguments, CLI_PRINT) && cli_given(arguments, CLI_JSON)) {
 		lunkit_error_set(&err, EINVAL, "--print and --json exclude each other");
 		return report_usage(&err);
 	}
 	int r = verb_reference(arguments, true, &reference, &err);
+	if (r == 0)
+		r = record_key_source(arguments, &reference, &err);
 	if (r == 0) {
 		name = verb_subject(&reference);
 		r = reference_format(&reference, image, sizeof(image), &err);

@@ -59,7 +59,8 @@ static const char *after_subject(const char *message, const char *subject)
 	return message[0] == ' ' && message[1] ? message + 1 : NULL;
 }
 
-int report_failure(const char *verb, const char *subject, const struct lunkit_error *err)
+/* Without options: what was typed there may be what nobody is to read. */
+static int failure(const char *verb, const char *subject, const struct lunkit_error *err)
 {
 	char line[LUNKIT_ERROR_MESSAGE_MAX + 1280];
 	char lead[1280];
@@ -75,6 +76,13 @@ int report_failure(const char *verb, const char *subject, const struct lunkit_er
 	print_line("lunkit: ", line);
 	print_hint(err);
 	return CLI_FAILED;
+}
+
+int report_failure(const char *verb, const char *subject, const struct lunkit_error *err)
+{
+	char plain[1280];
+	snprintf(plain, sizeof(plain), "%.*s", subject ? (int)strcspn(subject, ";") : 0, subject ? subject : "");
+	return failure(verb, subject ? plain : NULL, err);
 }
 
 int report_usage(const struct lunkit_error *err)

@@ -38,6 +38,7 @@ struct attach {
 	char name[64], serial[BACKSTORE_SERIAL_MAX];
 	bool resolved;
 	struct lun_waiter waiter;
+	struct key key; /* of an encrypted image, until its LUN has it */
 
 	/* for attach_work() */
 	struct target_root root;
@@ -89,7 +90,20 @@ static void attach_end(struct attach *attach, struct lun *lun)
 	if (attach->err.code)
 		log_warning("cannot attach %s: %s", attach->image, attach->err.message);
 	attach->done(attach->argument, attach->err.code ? NULL : lun, &attach->err);
+	key_free(&attach->key);
 	free(attach);
+}
+
+void attach_take_key(struct control *control, const char *name, struct key *ret)
+{
+	list_for_each (node, &control->attaches) {
+		struct attach *attach = list_entry(node, struct attach, node);
+		if (!attach->resolved || strcmp(attach->name, name) != 0)
+			continue;
+		*ret = attach->key;
+		attach->key = KEY_NONE;
+		return;
+	}
 }
 
 bool attach_is_under_way(const struct control *control, const char *name)
@@ -392,6 +406,11 @@ static bool attach_is_there(struct attach *attach)
 		return true;
 	}
 	if (lun && lun->state == LUN_HELD) {
+		if (attach->key.fd >= 0) {
+			key_free(&lun->key);
+			lun->key = attach->key;
+			attach->key = KEY_NONE;
+		}
 		attach->waiter.settled = attach_retried;
 		lun_retry(lun, &attach->waiter);
 		return true;
@@ -444,7 +463,8 @@ static void attach_resolve(struct task *task)
 		lunkit_error_hint(&attach->err, "start the path with '/'");
 		return;
 	}
-	reference_resolve(&attach->reference, true, &attach->err);
+	if (reference_resolve(&attach->reference, true, &attach->err) == 0 && attach->key.fd < 0)
+		control_open_key(&attach->reference, &attach->key, &attach->err);
 }
 
 static void attach_resolved(struct task *task)
@@ -476,7 +496,7 @@ static void attach_resolved(struct task *task)
 		tasks_start(attach->control->long_tasks, &attach->task);
 		return;
 	}
-	probe_start(attach->control, &attach->reference, attach_probed, attach);
+	probe_start(attach->control, &attach->reference, &attach->key, attach_probed, attach);
 }
 
 static bool serial_is_valid(const char *serial)
@@ -508,6 +528,7 @@ void control_attach(struct control *control, const char *image, const struct att
 {
 	struct attach *attach = control_alloc(sizeof(*attach));
 	attach->control = control;
+	attach->key = KEY_NONE;
 	attach->options = *options;
 	attach->root = control->root;
 	attach->command_timeout = control->settings->command_timeout;
@@ -517,7 +538,9 @@ void control_attach(struct control *control, const char *image, const struct att
 	snprintf(attach->image, sizeof(attach->image), "%.1000s", image);
 	list_add_tail(&control->attaches, &attach->node);
 	check_options(control, options, &attach->err);
-	if (attach->err.code || reference_parse(image, &attach->reference, &attach->err) < 0) {
+	if (attach->err.code || reference_parse(image, &attach->reference, &attach->err) < 0 ||
+	    (options->has_key && key_from_fd(options->key_fd, attach->reference.name, &attach->key, &attach->err) < 0)) {
+		attach->image[strcspn(attach->image, ";")] = '\0'; /* what is no option may be what nobody is to read */
 		attach_end(attach, NULL);
 		return;
 	}

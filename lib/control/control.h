@@ -51,6 +51,8 @@ struct attach_options {
 	char name[64];	     /* or empty */
 	char serial[128];    /* or empty */
 	uint32_t block_size; /* 0: the image's */
+	bool has_key;
+	int key_fd; /* with has_key: a sealed memfd, the caller's, which is copied at once */
 };
 /* loop, vhost, none */
 int attach_fabric_parse(const char *text, enum attach_fabric *ret, struct lunkit_error *err);

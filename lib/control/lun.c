@@ -195,6 +195,7 @@ static void lun_free(struct lun *lun)
 	if (lun->uio_fd >= 0)
 		close(lun->uio_fd);
 	lun_facts_free(&lun->facts);
+	key_free(&lun->key);
 	free(lun->image);
 	free(lun);
 }
@@ -304,6 +305,9 @@ static void lun_recover(struct lun *lun, const struct lunkit_error *failure)
 		control_check_stopped(lun->control);
 		return;
 	}
+	/* A key that no longer fits is read again: it may have been changed where it is kept. */
+	if (failure->code == EACCES && lun->reference.key_file[0])
+		key_free(&lun->key);
 	uint64_t pause = 0, now = control_now(lun->control);
 	bool busy = !lun->was_ready && failure->code == EAGAIN;
 	enum supervise_verdict verdict = busy ? supervise_busy(&lun->supervise, now, &pause) : supervise_died(&lun->supervise, now, &pause);
@@ -507,12 +511,13 @@ void lun_start_worker(struct lun *lun)
 	lun->was_ready = false;
 	lun->generation++;
 	lun->timer = sd_event_source_disable_unref(lun->timer);
-	if (channel_new(&config, &lun->channel, &err) < 0) {
+	if ((lun->key.fd < 0 && control_open_key(&lun->reference, &lun->key, &err) < 0) || channel_new(&config, &lun->channel, &err) < 0) {
 		lun_recover(lun, &err);
 		return;
 	}
 	struct protocol_packet packet;
 	fill_start(lun, &packet);
+	key_add_to_start(&lun->key, &packet);
 	channel_start(lun->channel, &packet, READY_SECONDS);
 }
 

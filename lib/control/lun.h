@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/list.h"
 #include "control/channel.h"
+#include "control/key.h"
 #include "control/memory.h"
 #include "control/supervise.h"
 #include "pool/reference.h"
@@ -60,6 +61,7 @@ struct lun {
 	struct lun_facts facts;
 
 	struct channel *channel;
+	struct key key;	     /* of an encrypted image: each of its workers gets it */
 	uint64_t generation; /* of the worker */
 	struct supervise supervise;
 	sd_event_source *timer, *watch_timer;

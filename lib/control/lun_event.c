@@ -45,6 +45,7 @@ static void handle_added(struct control *control, struct target_event *event)
 	struct lun *lun = control_alloc(sizeof(*lun));
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
 	lun->control = control;
+	lun->key = KEY_NONE;
 	lun->id = ++control->last_lun;
 	lun->device = event->device;
 	lun->backstore = event->backstore;
@@ -63,6 +64,7 @@ static void handle_added(struct control *control, struct target_event *event)
 		lun->added = event;
 
 	int r = parse_device(event, lun, &err);
+	attach_take_key(control, lun->backstore.name, &lun->key);
 	if (r < 0)
 		snprintf(lun->reference.name, sizeof(lun->reference.name), "?");
 	lun->image = format_image(&lun->reference);

@@ -60,7 +60,7 @@ static void probe_ended(void *argument, const struct lunkit_error *failure)
 	free(probe);
 }
 
-void probe_start(struct control *control, const struct reference *reference,
+void probe_start(struct control *control, const struct reference *reference, const struct key *key,
 		 void (*done)(void *argument, const struct protocol_ready *ready, const struct lunkit_error *err), void *argument)
 {
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
@@ -100,6 +100,7 @@ void probe_start(struct control *control, const struct reference *reference,
 	start->cache = reference->cache;
 	start->uid = control->settings->uid;
 	start->gid = control->settings->gid;
+	key_add_to_start(key, &packet);
 	channel_start(probe->channel, &packet, READY_SECONDS);
 }
 
@@ -128,10 +129,12 @@ void control_check(struct control *control, const char *kind, const char *cfgstr
 {
 	struct reference reference;
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	struct key key = KEY_NONE;
 	if (control->stopping)
 		lunkit_error_set(&err, ESHUTDOWN, "lunkitd is stopping");
-	else if (reference_parse_cfgstring(kind, cfgstring, &reference, &err) == 0)
-		settings_check_allowed(control->settings, &reference, &err);
+	else if (reference_parse_cfgstring(kind, cfgstring, &reference, &err) == 0 &&
+		 settings_check_allowed(control->settings, &reference, &err) == 0)
+		control_open_key(&reference, &key, &err);
 	if (err.code) {
 		done(argument, &err);
 		return;
@@ -139,5 +142,6 @@ void control_check(struct control *control, const char *kind, const char *cfgstr
 	struct check *check = control_alloc(sizeof(*check));
 	check->done = done;
 	check->argument = argument;
-	probe_start(control, &reference, check_probed, check);
+	probe_start(control, &reference, &key, check_probed, check);
+	key_free(&key);
 }

@@ -93,6 +93,11 @@ static int attach_option(sd_bus_message *call, const char *key, const char *type
 		return read_bool(call, type, &options->read_only);
 	if (strcmp(key, "persist") == 0)
 		return read_bool(call, type, &options->persist);
+	if (strcmp(key, "key") == 0 && strcmp(type, "h") == 0) { /* a descriptor, the message's: a key is never a string */
+		int r = sd_bus_message_read(call, "v", "h", &options->key_fd);
+		options->has_key = r >= 0;
+		return r < 0 ? r : 1;
+	}
 	if (strcmp(key, "block-size") == 0 && strcmp(type, "u") == 0) {
 		int r = sd_bus_message_read(call, "v", "u", &options->block_size);
 		return r < 0 ? r : 1;

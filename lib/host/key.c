@@ -131,9 +131,13 @@ static int take(int fd, const char *what, const char *subject, struct key *ret, 
 
 int key_from_fd(int fd, const char *subject, struct key *ret, struct lunkit_error *err)
 {
-	/* Somebody's opening, with somebody's position: a memfd that was sealed here is read from its start wherever it stands. */
-	if (fcntl(fd, F_GET_SEALS) >= 0)
-		lseek(fd, 0, SEEK_SET);
+	int seals = fcntl(fd, F_GET_SEALS), wanted = F_SEAL_WRITE | F_SEAL_SHRINK;
+	if (seals < 0 || (seals & wanted) != wanted) {
+		lunkit_error_set(err, EINVAL, "%.200s: the key did not come in a sealed memory file", subject);
+		return lunkit_error_hint(err, "lunkit attach --key-file FILE makes one");
+	}
+	/* Somebody's opening, with somebody's position */
+	lseek(fd, 0, SEEK_SET);
 	return take(fd, "a descriptor", subject, ret, err);
 }
 
@@ -221,7 +225,15 @@ static enum source classify(const char *text, const char **ret_rest)
 	return strcmp(text, "-") == 0 ? SOURCE_FD : SOURCE_FILE;
 }
 
-int key_source_is_lasting(const char *source)
+void key_add_to_start(const struct key *key, struct protocol_packet *start)
+{
+	if (key->fd < 0)
+		return;
+	start->fds[start->fd_count++] = key->fd;
+	start->message.start.flags |= PROTOCOL_KEY;
+}
+
+bool key_source_is_lasting(const char *source)
 {
 	const char *rest;
 	return classify(source, &rest) != SOURCE_FD;

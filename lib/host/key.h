@@ -12,9 +12,11 @@
  * The key itself is a sealed memfd, which goes beside a message. Any thread.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/error.h"
+#include "host/protocol.h"
 
 #define KEY_BYTES_MAX ((size_t)8 << 20) /* as cryptsetup's limit for key files */
 
@@ -27,9 +29,11 @@ struct key {
 
 /* *ret is the caller's, for key_free(). subject: what needs the key, for messages. -EINVAL for a source that is none, an empty key or one that is too long. */
 int key_open(const char *source, const char *subject, struct key *ret, struct lunkit_error *err);
-/* The same from a descriptor, read from where it stands to its end; it stays the caller's. A sealed memfd is copied too, so that nobody else holds it. */
+/* The same from a sealed memfd of another process, which can't make us wait; it is copied, and stays the caller's. -EINVAL for any other descriptor. */
 int key_from_fd(int fd, const char *subject, struct key *ret, struct lunkit_error *err);
 /* Takes one that is KEY_NONE, which it becomes. */
 void key_free(struct key *key);
 /* Sources that can be opened again by another process: not a descriptor. */
-int key_source_is_lasting(const char *source);
+bool key_source_is_lasting(const char *source);
+/* Adds it to the packet of a START: the key goes behind the other descriptors. Nothing for KEY_NONE. */
+void key_add_to_start(const struct key *key, struct protocol_packet *start);
