@@ -59,6 +59,12 @@ int copy_set_target(struct protocol_job *request, const struct reference *target
 	return 0;
 }
 
+/* Whoever uses the file would go on with one that has no name any more, and all that he writes would be gone with him. Looked at first, and again at the end. */
+static int may_be_replaced(const char *path, struct lunkit_error *err)
+{
+	return access(path, F_OK) == 0 ? offline_is_unused(path, err) : 0;
+}
+
 int copy_to_file(struct task *task, const struct reference *target, bool overwrite, struct task_result *ret, struct lunkit_error *err)
 {
 	struct output output;
@@ -68,9 +74,13 @@ int copy_to_file(struct task *task, const struct reference *target, bool overwri
 	if (r < 0)
 		return r;
 	task->job.fds[0] = output.fd;
-	r = task_run(task, ret, err);
+	r = overwrite ? may_be_replaced(target->name, err) : 0;
+	if (r == 0)
+		r = task_run(task, ret, err);
 	if (r == 0) {
-		r = output_finish(&output, err);
+		r = overwrite ? may_be_replaced(target->name, err) : 0;
+		if (r == 0)
+			r = output_finish(&output, err);
 		if (r < 0)
 			json_object_put(ret->json);
 	}

@@ -288,20 +288,34 @@ int offline_job(const struct reference *reference, const struct offline_job *job
 	return 0;
 }
 
-int offline_size(const struct reference *reference, uint64_t *ret, struct lunkit_error *err)
+static int open_and_close(const struct reference *reference, bool write, uint64_t *ret_size, struct lunkit_error *err)
 {
 	struct offline *offline;
 	int r = offline_start_with_keys(reference, false, &offline, err);
 	if (r < 0)
 		return r;
+	offline->policy.may_write = write;
 	offline->packet.message.type = PROTOCOL_START_IMAGE;
-	offline->packet.message.start.flags |= PROTOCOL_READ_ONLY;
+	offline->packet.message.start.flags |= write ? 0 : PROTOCOL_READ_ONLY;
 	r = offline_call(offline, err);
 	uint64_t size = r == 0 ? offline->reply.message.ready.size : 0;
 	r = offline_end(offline, r, err);
 	if (r == 0)
-		*ret = size;
+		*ret_size = size;
 	return r;
+}
+
+int offline_size(const struct reference *reference, uint64_t *ret, struct lunkit_error *err)
+{
+	return open_and_close(reference, false, ret, err);
+}
+
+int offline_is_unused(const char *path, struct lunkit_error *err)
+{
+	struct reference file = { .kind = "raw" };
+	uint64_t size;
+	snprintf(file.name, sizeof(file.name), "%s", path);
+	return open_and_close(&file, true, &size, err);
 }
 
 int offline_inspect(const struct reference *reference, struct json_object **ret, struct lunkit_error *err)

@@ -44,6 +44,8 @@ int offline_job(const struct reference *reference, const struct offline_job *job
 		struct lunkit_error *err);
 /* Opens the image for reading, so that nobody may write to it, and tells its size. */
 int offline_size(const struct reference *reference, uint64_t *ret, struct lunkit_error *err);
+/* Whether nobody uses the file, whatever it holds; else the error says so. */
+int offline_is_unused(const char *path, struct lunkit_error *err);
 /* lib/image/safety.h */
 int offline_inspect(const struct reference *reference, struct json_object **ret, struct lunkit_error *err);
 

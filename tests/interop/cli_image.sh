@@ -170,6 +170,11 @@ for ((i = 0; i < 300; i++)); do
     grep -q 'read 512' "$scratch/qemu-io" && break
     sleep 0.1
 done
+cp first.raw other.raw
+run "$lunkit" export --force other.raw a.qcow2
+expect_status 1
+expect_err "in use"
+rm other.raw
 for verb in "check a.qcow2" "snapshot create a.qcow2 x" "clone a.qcow2 x" "export a.qcow2 x.raw" "flatten a.qcow2" "map a.qcow2"; do
     # shellcheck disable=SC2086 # words
     run "$lunkit" $verb
