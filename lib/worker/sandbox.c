@@ -186,9 +186,6 @@ static int add_filter_rules(scmp_filter_ctx filter)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
 	if (r == 0)
 		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
-	/* Not allowed either, but answered for what is open already: reopen.h. */
-	if (r == 0)
-		r = seccomp_rule_add(filter, SCMP_ACT_TRAP, SCMP_SYS(openat), 0);
 	return r;
 }
 
@@ -202,6 +199,11 @@ static int enter_filter(bool network, struct lunkit_error *err)
 	r = add_filter_rules(filter);
 	if (r == 0 && network)
 		r = add_network_rules(filter);
+	/*
+	 * Not allowed either, but answered for what is open already: reopen.h. Not where a library has threads of its own, which block signals: the trap would end the worker.
+	 */
+	if (r == 0 && !network)
+		r = seccomp_rule_add(filter, SCMP_ACT_TRAP, SCMP_SYS(openat), 0);
 	if (r == 0)
 		r = seccomp_load(filter);
 	seccomp_release(filter);
