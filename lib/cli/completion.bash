@@ -2,20 +2,21 @@
 # bash completion for lunkit(1). The table is what `lunkit --complete` prints; a test compares them.
 # shellcheck shell=bash
 
-_lunkit_table='attach IMAGE --fabric=loop|vhost --read-only --cache=none|writeback|writethrough --block-size=512|4096 --name=NAME --persist --print=qemu|libvirt --option=KEY=VALUE --json --help
+_lunkit_table='attach IMAGE --fabric=loop|vhost --read-only --cache=none|writeback|writethrough --block-size=512|4096 --name=NAME --persist --print=qemu|libvirt --option=KEY=VALUE --key-file=SOURCE --json --help
 detach LUN --force --keep --help
 list - --json --help
 status LUN --json --help
-info IMAGE --option=KEY=VALUE --json --help
-create IMAGE --size=SIZE --option=KEY=VALUE --json --help
-resize IMAGE --adopt --shrink --option=KEY=VALUE --json --help
-check IMAGE --repair=leaks|all --safety --option=KEY=VALUE --json --help
-map IMAGE --option=KEY=VALUE --json --help
-snapshot create|list|delete|revert,IMAGE --option=KEY=VALUE --json --help
-clone IMAGE --full --option=KEY=VALUE --json --help
-flatten IMAGE --rate=SIZE --option=KEY=VALUE --json --help
-export IMAGE --format=raw|qcow2 --compress --rate=SIZE --force --option=KEY=VALUE --json --help
-import IMAGE --format=raw|qcow2 --size=SIZE --compress --rate=SIZE --trust --option=KEY=VALUE --json --help
+info IMAGE --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --json --help
+create IMAGE --size=SIZE --option=KEY=VALUE --encrypt=luks --key-file=SOURCE --parent-key-file=SOURCE --json --help
+resize IMAGE --adopt --shrink --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --json --help
+check IMAGE --repair=leaks|all --safety --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --json --help
+map IMAGE --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --json --help
+snapshot create|list|delete|revert,IMAGE --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --json --help
+clone IMAGE --full --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --new-key-file=SOURCE --json --help
+flatten IMAGE --rate=SIZE --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --json --help
+export IMAGE --format=raw|qcow2 --compress --rate=SIZE --force --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --new-key-file=SOURCE --json --help
+import IMAGE --format=raw|qcow2 --size=SIZE --compress --rate=SIZE --trust --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --new-key-file=SOURCE --json --help
+key list|add|change|remove|backup|restore,IMAGE --key-file=SOURCE --new-key-file=SOURCE --force --option=KEY=VALUE --json --help
 restore - --help
 doctor - --json --help'
 

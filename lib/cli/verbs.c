@@ -168,7 +168,8 @@ const struct cli_verb cli_verbs[] = {
 	{ "create", "IMAGE [SIZE]", "make a new image",
 	  "Its kind is what its extension says (.qcow2; .raw, .img and all else: raw), or KIND: in front.\n"
 	  "Options of qcow2: backing, backing-format, cluster-size, preallocation=off|metadata|falloc|full,\n"
-	  "compression-type=zlib|zstd, lazy-refcounts, refcount-bits, compat; of raw: preallocation=off|falloc|full.\n",
+	  "compression-type=zlib|zstd, lazy-refcounts, refcount-bits, compat; of raw: preallocation=off|falloc|full;\n"
+	  "of luks: version=1|2, cipher, key-size, sector-size, preallocation.\n",
 	  1, 2, CLI_VALUE_IMAGE, create_options, verb_create },
 	{ "resize", "IMAGE [[+]SIZE]", "change an image's size, attached or not",
 	  "SIZE is the new size, +SIZE grows the image by SIZE. Disks of this host show the new size when it returns.\n", 1, 2,
