@@ -2,16 +2,13 @@
 /*
  * LUKS headers by libcryptsetup, which wants a device with a path. It gets a memfd that holds a copy of the header, named /proc/self/fd/N:
  *
- *     image ─► copy in a memfd ─► crypt_load(), keys … ─► what differs ─► image, in an order that a crash can't hurt
+ *     image ─► copy in a memfd ─► crypt_load(), keys … ─► slots.c: what differs ─► image
  *
  * Found by trying (libcryptsetup 2.6.1): on such a file it needs neither device-mapper nor AF_ALG nor loop devices. Key slots are encrypted by libcrypto in the process, Argon2 runs
  * on threads of its own, and all that it opens once it is set up is that path, which the worker's sandbox answers with the descriptor itself. What it opens to set itself up
  * (/dev/urandom, OpenSSL's configuration and providers) is opened when this handler is loaded, before the sandbox.
  *
- *     key slots' material ─► sync ─► LUKS2: second header ─► sync ─► first header ─► sync
- *
- * so that a key is only said to be there once its material is, and a change is an addition and then a removal. The headers are parsed by libcryptsetup inside the sandbox; of its
- * own, lunkit looks at the first 592 bytes, to know how much to copy.
+ * The headers are parsed by libcryptsetup inside the sandbox; of its own, lunkit looks at the first 592 bytes, to know how much to copy.
  */
 #include "header.h"
 
@@ -28,9 +25,9 @@
 #include "base/byteorder.h"
 #include "base/checked.h"
 #include "cipher.h"
+#include "header_copy.h"
 
 #define SECTOR 512u
-#define BLOCK ((size_t)4096)
 /* LUKS2: two copies of at most 4 MiB, and at most 128 MiB of key slots; the data begins behind them, aligned. */
 #define LUKS2_METADATA_MAX ((uint64_t)4 << 20)
 #define LUKS2_LENGTH ((uint64_t)16 << 20)
@@ -39,10 +36,8 @@
 #define FORMAT_ROOM ((off_t)64 << 20)
 
 /* LUKS1 (on-disk format 1.2.3) and LUKS2 (1.0.0): where the fields are that tell a header's length. Big-endian. */
-#define FIELD_VERSION 6
 #define LUKS1_PAYLOAD_OFFSET 104
 #define LUKS1_LENGTH 592
-#define LUKS2_HEADER_SIZE 8
 static const uint8_t magic[] = { 'L', 'U', 'K', 'S', 0xba, 0xbe };
 
 /* ---- what libcryptsetup says ---- */
@@ -58,21 +53,14 @@ static void on_log(int level, const char *message, void *argument)
 		lunkit_log(LUNKIT_LOG_DEBUG, "libcryptsetup: %.*s", (int)strcspn(message, "\n"), message);
 }
 
-static const char *why(int r)
+const char *header_why(int r)
 {
 	return last_words[0] ? last_words : strerror(-r);
 }
 
 /* ---- a copy ---- */
 
-struct copy {
-	int fd;
-	uint8_t *bytes; /* the memfd, mapped */
-	size_t length;
-	struct crypt_device *device;
-};
-
-static void copy_free(struct copy *copy)
+void header_copy_free(struct header_copy *copy)
 {
 	crypt_free(copy->device);
 	if (copy->bytes)
@@ -81,10 +69,10 @@ static void copy_free(struct copy *copy)
 		close(copy->fd);
 }
 
-static int copy_new(struct copy *copy, size_t length)
+static int copy_new(struct header_copy *copy, size_t length)
 {
 	char path[32];
-	*copy = (struct copy){ .fd = memfd_create("lunkit-header", MFD_CLOEXEC), .length = length };
+	*copy = (struct header_copy){ .fd = memfd_create("lunkit-header", MFD_CLOEXEC), .length = length };
 	if (copy->fd < 0)
 		return -errno;
 	void *bytes =
@@ -100,7 +88,7 @@ static int copy_new(struct copy *copy, size_t length)
 /* Once, when this handler is loaded, and before the sandbox: everything that has to be opened or mapped as code for it. The header is none, so that it fails in the end. */
 __attribute__((constructor)) static void header_prepare(void)
 {
-	struct copy copy;
+	struct header_copy copy;
 	crypt_set_log_callback(NULL, on_log, NULL);
 	/* Locks are files of the whole host, for devices that others may change meanwhile; nobody else sees our copy. */
 	crypt_metadata_locking(NULL, 0);
@@ -108,7 +96,7 @@ __attribute__((constructor)) static void header_prepare(void)
 	dlopen("libgcc_s.so.1", RTLD_NOW | RTLD_GLOBAL); /* the C library needs it where a thread ends */
 	if (copy_new(&copy, BLOCK) == 0)
 		crypt_load(copy.device, CRYPT_LUKS, NULL);
-	copy_free(&copy);
+	header_copy_free(&copy);
 	last_words[0] = '\0';
 }
 
@@ -156,28 +144,28 @@ int header_measure(const uint8_t *first, uint64_t room, const char *name, unsign
 
 /* ---- loading ---- */
 
-static int fill(const struct lunkit_crypt_store *store, uint64_t length, struct copy *copy)
+static int fill(const struct lunkit_crypt_store *store, uint64_t length, struct header_copy *copy)
 {
 	int r = copy_new(copy, (size_t)length);
 	return r < 0 ? r : store->read(store->argument, copy->bytes, (size_t)length, 0);
 }
 
-static int load_device(const struct lunkit_crypt_store *store, unsigned version, struct copy *copy, struct lunkit_error *err)
+static int load_device(const struct lunkit_crypt_store *store, unsigned version, struct header_copy *copy, struct lunkit_error *err)
 {
 	int r = crypt_load(copy->device, version == 1 ? CRYPT_LUKS1 : CRYPT_LUKS2, NULL);
 	if (r == -ENOTSUP)
 		return lunkit_error_set(err, ENOTSUP, "%.300s: its LUKS header needs what is not supported here: %.200s", store->name,
-					why(r));
-	return r < 0 ? damaged(err, store->name, why(r)) : 0;
+					header_why(r));
+	return r < 0 ? damaged(err, store->name, header_why(r)) : 0;
 }
 
 /* *copy has to be freed in any case. */
-static int load(const struct lunkit_crypt_store *store, struct copy *copy, struct lunkit_error *err)
+int header_load(const struct lunkit_crypt_store *store, struct header_copy *copy, struct lunkit_error *err)
 {
 	uint8_t first[HEADER_FIRST];
 	unsigned version;
 	uint64_t length;
-	*copy = (struct copy){ .fd = -1 };
+	*copy = (struct header_copy){ .fd = -1 };
 	int r = store->size < sizeof(first) ? 0 : store->read(store->argument, first, sizeof(first), 0);
 	if (r < 0)
 		return lunkit_error_set(err, r, "%.300s: cannot read the LUKS header: %s", store->name, strerror(-r));
@@ -194,7 +182,7 @@ static int load(const struct lunkit_crypt_store *store, struct copy *copy, struc
 	if (r == 0 && data > length) { /* a LUKS2 header with more room for keys than usual */
 		if (data > MIN(store->size, HEADER_LENGTH_MAX))
 			return damaged(err, store->name, "its data begins behind the image's end");
-		copy_free(copy);
+		header_copy_free(copy);
 		r = fill(store, data, copy);
 		r = r < 0 ? lunkit_error_set(err, r, "%.300s: cannot read the LUKS header: %s", store->name, strerror(-r))
 			  : load_device(store, version, copy, err);
@@ -220,7 +208,7 @@ static void describe_slots(struct crypt_device *device, struct lunkit_crypt_fact
 	}
 }
 
-static int describe(const char *name, struct crypt_device *device, struct lunkit_crypt_facts *ret, struct lunkit_error *err)
+int header_read_facts(const char *name, struct crypt_device *device, struct lunkit_crypt_facts *ret, struct lunkit_error *err)
 {
 	const char *type = crypt_get_type(device), *uuid = crypt_get_uuid(device);
 	struct lunkit_crypt_facts facts = { .version = type && strcmp(type, CRYPT_LUKS1) == 0 ? 1 : 2 };
@@ -232,6 +220,16 @@ static int describe(const char *name, struct crypt_device *device, struct lunkit
 		 crypt_get_cipher_mode(device) ? crypt_get_cipher_mode(device) : "?");
 	snprintf(facts.uuid, sizeof(facts.uuid), "%s", uuid ? uuid : "");
 	describe_slots(device, &facts);
+	struct crypt_params_integrity integrity = { 0 };
+	uint32_t requirements = 0;
+	bool authenticated = crypt_get_integrity_info(device, &integrity) == 0 && integrity.integrity && integrity.integrity[0];
+	crypt_persistent_flags_get(device, CRYPT_FLAGS_REQUIREMENTS, &requirements);
+	if (authenticated || requirements) {
+		lunkit_error_set(err, ENOTSUP, "%.300s: %s, which is not supported", name,
+				 authenticated ? "its sectors are authenticated (integrity)" : "a reencryption of it is under way");
+		return lunkit_error_hint(err, "%s",
+					 authenticated ? "Copy it to an image without." : "cryptsetup reencrypt --resume-only ends it.");
+	}
 	if (crypt_get_iv_offset(device) != 0)
 		return lunkit_error_set(err, ENOTSUP, "%.300s: its data does not start with IV 0, which is not supported", name);
 	if (!is_power_of_two(facts.sector_size) || facts.sector_size < SECTOR || facts.sector_size > BLOCK || facts.payload_offset % SECTOR)
@@ -242,7 +240,7 @@ static int describe(const char *name, struct crypt_device *device, struct lunkit
 
 /* ---- keys ---- */
 
-static int explain_key(const char *name, int r, const uint8_t *key, size_t length, struct lunkit_error *err)
+int header_explain_key(const char *name, int r, const uint8_t *key, size_t length, struct lunkit_error *err)
 {
 	switch (-r) {
 	case EPERM:
@@ -259,11 +257,11 @@ static int explain_key(const char *name, int r, const uint8_t *key, size_t lengt
 		return lunkit_error_hint(
 			err, "Argon2 needs what the header says, a gigabyte at times; `cryptsetup luksConvertKey` makes it less.");
 	default:
-		return lunkit_error_set(err, r, "%.300s: cannot open a key slot: %.200s", name, why(r));
+		return lunkit_error_set(err, r, "%.300s: cannot open a key slot: %.200s", name, header_why(r));
 	}
 }
 
-static int need_key(const char *name, const uint8_t *key, struct lunkit_error *err)
+int header_need_key(const char *name, const uint8_t *key, struct lunkit_error *err)
 {
 	if (key)
 		return 0;
@@ -273,24 +271,24 @@ static int need_key(const char *name, const uint8_t *key, struct lunkit_error *e
 
 int header_describe(const struct lunkit_crypt_store *store, struct lunkit_crypt_facts *ret, struct lunkit_error *err)
 {
-	struct copy copy;
-	int r = load(store, &copy, err);
+	struct header_copy copy;
+	int r = header_load(store, &copy, err);
 	if (r == 0)
-		r = describe(store->name, copy.device, ret, err);
-	copy_free(&copy);
+		r = header_read_facts(store->name, copy.device, ret, err);
+	header_copy_free(&copy);
 	return r;
 }
 
 int header_unlock(const struct lunkit_crypt_store *store, const uint8_t *key, size_t key_length, struct lunkit_crypt_facts *ret_facts,
 		  struct lunkit_cipher **ret, struct lunkit_error *err)
 {
-	struct copy copy;
+	struct header_copy copy;
 	struct lunkit_crypt_facts facts;
-	int r = load(store, &copy, err);
+	int r = header_load(store, &copy, err);
 	if (r == 0)
-		r = describe(store->name, copy.device, &facts, err);
+		r = header_read_facts(store->name, copy.device, &facts, err);
 	if (r == 0)
-		r = need_key(store->name, key, err);
+		r = header_need_key(store->name, key, err);
 	size_t length = r == 0 ? facts.key_bits / 8 : 0;
 	char *volume_key = length ? lunkit_secret_new(length) : NULL;
 	if (r == 0 && !volume_key)
@@ -299,12 +297,12 @@ int header_unlock(const struct lunkit_crypt_store *store, const uint8_t *key, si
 		size_t got = length;
 		r = crypt_volume_key_get(copy.device, CRYPT_ANY_SLOT, volume_key, &got, (const char *)key, key_length);
 		if (r < 0)
-			r = explain_key(store->name, r, key, key_length, err);
+			r = header_explain_key(store->name, r, key, key_length, err);
 		else
 			r = cipher_new(facts.cipher, (const uint8_t *)volume_key, got, facts.sector_size, store->name, ret, err);
 	}
 	lunkit_secret_free(volume_key, length);
-	copy_free(&copy);
+	header_copy_free(&copy);
 	if (r == 0 && ret_facts)
 		*ret_facts = facts;
 	return r;
@@ -312,7 +310,7 @@ int header_unlock(const struct lunkit_crypt_store *store, const uint8_t *key, si
 
 /* ---- making one ---- */
 
-static void set_kdf(const struct lunkit_crypt_format *format, struct crypt_pbkdf_type *ret)
+void header_set_kdf(const struct lunkit_crypt_format *format, struct crypt_pbkdf_type *ret)
 {
 	bool argon = format->version == 2;
 	*ret = (struct crypt_pbkdf_type){
@@ -326,7 +324,7 @@ static void set_kdf(const struct lunkit_crypt_format *format, struct crypt_pbkdf
 	};
 }
 
-static int format_device(struct copy *copy, const struct lunkit_crypt_format *format, const uint8_t *key, size_t key_length)
+static int format_device(struct header_copy *copy, const struct lunkit_crypt_format *format, const uint8_t *key, size_t key_length)
 {
 	char cipher[64];
 	struct crypt_pbkdf_type kdf;
@@ -335,7 +333,7 @@ static int format_device(struct copy *copy, const struct lunkit_crypt_format *fo
 	if (!mode)
 		return -EINVAL;
 	*mode++ = '\0';
-	set_kdf(format, &kdf);
+	header_set_kdf(format, &kdf);
 	int r = crypt_set_pbkdf_type(copy->device, &kdf);
 	struct crypt_params_luks1 luks1 = { .hash = "sha256" };
 	struct crypt_params_luks2 luks2 = { .pbkdf = &kdf, .sector_size = format->sector_size };
@@ -350,18 +348,18 @@ static int format_device(struct copy *copy, const struct lunkit_crypt_format *fo
 int header_format(const struct lunkit_crypt_format *format, const uint8_t *key, size_t key_length, const char *name, uint8_t **ret_header,
 		  size_t *ret_length, struct lunkit_crypt_facts *ret_facts, struct lunkit_error *err)
 {
-	struct copy copy = { .fd = -1 };
+	struct header_copy copy = { .fd = -1 };
 	struct lunkit_crypt_facts facts;
-	int r = need_key(name, key, err);
+	int r = header_need_key(name, key, err);
 	if (r < 0)
 		return r;
 	r = copy_new(&copy, FORMAT_ROOM);
 	if (r == 0)
 		r = format_device(&copy, format, key, key_length);
 	if (r < 0)
-		lunkit_error_set(err, r, "%.300s: cannot make a LUKS header: %.200s", name, why(r));
+		lunkit_error_set(err, r, "%.300s: cannot make a LUKS header: %.200s", name, header_why(r));
 	else
-		r = describe(name, copy.device, &facts, err);
+		r = header_read_facts(name, copy.device, &facts, err);
 	uint8_t *header = NULL;
 	if (r == 0 && facts.payload_offset > (uint64_t)FORMAT_ROOM)
 		r = lunkit_error_set(err, EIO, "%.300s: the new LUKS header is too long", name);
@@ -369,246 +367,11 @@ int header_format(const struct lunkit_crypt_format *format, const uint8_t *key, 
 		r = lunkit_error_set(err, ENOMEM, "%.300s: not enough memory", name);
 	if (r == 0)
 		memcpy(header, copy.bytes, facts.payload_offset);
-	copy_free(&copy);
+	header_copy_free(&copy);
 	if (r < 0)
 		return r;
 	*ret_header = header;
 	*ret_length = facts.payload_offset;
 	*ret_facts = facts;
 	return 0;
-}
-
-/* ---- changing one ---- */
-
-/* Writes the blocks of [from, to) that differ from before, the last one first, and makes them durable. */
-static int store_changes(const struct lunkit_crypt_store *store, const uint8_t *before, const struct copy *copy, size_t from, size_t to)
-{
-	bool any = false;
-	for (size_t at = align_up(to, BLOCK); at > from;) {
-		at -= BLOCK;
-		size_t length = MIN(BLOCK, to - at);
-		if (memcmp(before + at, copy->bytes + at, length) == 0)
-			continue;
-		int r = store->write(store->argument, copy->bytes + at, length, at);
-		if (r < 0)
-			return r;
-		any = true;
-	}
-	return any ? store->sync(store->argument) : 0;
-}
-
-static int write_back(const struct lunkit_crypt_store *store, const uint8_t *before, const struct copy *copy)
-{
-	bool luks2 = get_be16(copy->bytes + FIELD_VERSION) == 2;
-	size_t size = luks2 ? (size_t)get_be64(copy->bytes + LUKS2_HEADER_SIZE) : BLOCK;
-	size_t slots = MIN(luks2 ? 2 * size : BLOCK, copy->length);
-	int r = store_changes(store, before, copy, slots, copy->length);
-	if (r == 0 && luks2)
-		r = store_changes(store, before, copy, size, slots);
-	return r == 0 ? store_changes(store, before, copy, 0, MIN(size, slots)) : r;
-}
-
-static unsigned count_used(const struct lunkit_crypt_facts *facts)
-{
-	unsigned used = 0;
-	for (unsigned slot = 0; slot < facts->slots_total; slot++)
-		used += facts->slots[slot].used;
-	return used;
-}
-
-static int check_slot(const struct lunkit_crypt_store *store, const struct lunkit_crypt_facts *facts, int slot, bool want_used,
-		      struct lunkit_error *err)
-{
-	if (slot < 0)
-		return 0;
-	if ((unsigned)slot >= facts->slots_total)
-		return lunkit_error_set(err, ERANGE, "%.300s has key slots 0 to %u, and no slot %d", store->name, facts->slots_total - 1,
-					slot);
-	if (facts->slots[slot].used == want_used)
-		return 0;
-	lunkit_error_set(err, want_used ? ENOENT : EEXIST, "%.300s: key slot %d %s", store->name, slot,
-			 want_used ? "is empty" : "is in use");
-	return lunkit_error_hint(err, "`lunkit key list` shows the slots.");
-}
-
-static int add(const struct lunkit_crypt_store *store, const struct copy *copy, const struct lunkit_crypt_facts *facts,
-	       const struct lunkit_key_change *change, int slot, struct lunkit_error *err)
-{
-	int r = check_slot(store, facts, slot, false, err);
-	if (r == 0 && count_used(facts) == facts->slots_total) {
-		lunkit_error_set(err, ENOSPC, "%.300s: all %u key slots are in use", store->name, facts->slots_total);
-		r = lunkit_error_hint(err, "Remove one that is no longer needed: lunkit key remove IMAGE SLOT.");
-	}
-	if (r < 0)
-		return r;
-	r = crypt_keyslot_add_by_passphrase(copy->device, slot < 0 ? CRYPT_ANY_SLOT : slot, (const char *)change->key, change->key_length,
-					    (const char *)change->new_key, change->new_key_length);
-	return r < 0 ? explain_key(store->name, r, change->key, change->key_length, err) : 0;
-}
-
-static int remove_slot(const struct lunkit_crypt_store *store, const struct copy *copy, int slot, struct lunkit_error *err)
-{
-	int r = crypt_keyslot_destroy(copy->device, slot);
-	return r < 0 ? lunkit_error_set(err, r, "%.300s: cannot empty key slot %d: %.200s", store->name, slot, why(r)) : 0;
-}
-
-/* The slot that the key opens, or -errno. only: -1 for any. */
-static int slot_of(const struct lunkit_crypt_store *store, const struct copy *copy, const struct lunkit_key_change *change, int only,
-		   struct lunkit_error *err)
-{
-	int r = need_key(store->name, change->key, err);
-	if (r < 0)
-		return r;
-	r = crypt_activate_by_passphrase(copy->device, NULL, only < 0 ? CRYPT_ANY_SLOT : only, (const char *)change->key,
-					 change->key_length, 0);
-	return r < 0 ? explain_key(store->name, r, change->key, change->key_length, err) : r;
-}
-
-static int save(const struct lunkit_crypt_store *store, const struct copy *copy, int fd, struct lunkit_error *err)
-{
-	int r = lunkit_file_write(NULL, fd, copy->bytes, copy->length, 0);
-	if (r == 0)
-		r = lunkit_file_sync(NULL, fd);
-	return r < 0 ? lunkit_error_set(err, r, "%.300s: cannot write the backup of the header: %s", store->name, strerror(-r)) : 0;
-}
-
-struct backup {
-	int fd;
-};
-
-static int backup_read(void *argument, void *buffer, size_t length, uint64_t offset)
-{
-	const struct backup *backup = argument;
-	return lunkit_file_read(NULL, backup->fd, buffer, length, offset);
-}
-
-/* What the file holds is checked as a header is, then written, first header last. */
-static int restore(const struct lunkit_crypt_store *store, int fd, struct lunkit_error *err)
-{
-	struct backup backup = { .fd = fd };
-	struct copy copy;
-	struct lunkit_crypt_facts facts, old;
-	off_t size = lseek(fd, 0, SEEK_END);
-	const struct lunkit_crypt_store source = {
-		.read = backup_read, .argument = &backup, .size = size < 0 ? 0 : (uint64_t)size, .name = "the backup"
-	};
-	int r = load(&source, &copy, err);
-	if (r == 0)
-		r = describe("the backup", copy.device, &facts, err);
-	if (r == 0 && (facts.payload_offset > store->size || copy.length > store->size))
-		r = lunkit_error_set(err, EINVAL, "%.300s is too short for the header in the backup", store->name);
-	/* Over a header of another volume the data would be lost: the volume key is another. */
-	if (r == 0 && header_describe(store, &old, NULL) == 0 && strcmp(old.uuid, facts.uuid) != 0) {
-		lunkit_error_set(err, EEXIST, "%.300s has a sound header of another volume (%.40s) than the backup (%.40s)", store->name,
-				 old.uuid, facts.uuid);
-		r = lunkit_error_hint(err,
-				      "Its data could not be read any more. If that is meant, destroy the header first: dd if=/dev/zero.");
-	}
-	uint8_t *before = r == 0 ? malloc(copy.length) : NULL;
-	if (r == 0 && !before)
-		r = lunkit_error_set(err, ENOMEM, "%.300s: not enough memory", store->name);
-	if (r == 0) {
-		r = store->read(store->argument, before, copy.length, 0);
-		if (r == 0)
-			r = write_back(store, before, &copy);
-		if (r < 0)
-			lunkit_error_set(err, r, "%.300s: cannot restore the header: %s", store->name, strerror(-r));
-	}
-	free(before);
-	copy_free(&copy);
-	return r;
-}
-
-/* One step, loaded, done and written back: add, or remove of a slot. */
-static int step(const struct lunkit_crypt_store *store, const struct lunkit_key_change *change, enum lunkit_key_op op, int slot,
-		struct lunkit_error *err)
-{
-	struct copy copy;
-	struct lunkit_crypt_facts facts;
-	uint8_t *before = NULL;
-	int r = load(store, &copy, err);
-	if (r == 0)
-		r = describe(store->name, copy.device, &facts, err);
-	if (r == 0 && op == LUNKIT_KEY_BACKUP) {
-		r = save(store, &copy, change->fd, err);
-		copy_free(&copy);
-		return r;
-	}
-	if (r == 0 && !(before = malloc(copy.length)))
-		r = lunkit_error_set(err, ENOMEM, "%.300s: not enough memory", store->name);
-	if (r == 0) {
-		memcpy(before, copy.bytes, copy.length);
-		const struct lunkit_crypt_format format = { .version = facts.version };
-		struct crypt_pbkdf_type kdf;
-		set_kdf(&format, &kdf);
-		crypt_set_pbkdf_type(copy.device, &kdf);
-		if (op == LUNKIT_KEY_ADD)
-			r = need_key(store->name, change->key, err);
-		if (r == 0 && op == LUNKIT_KEY_ADD)
-			r = add(store, &copy, &facts, change, slot, err);
-		else if (r == 0)
-			r = remove_slot(store, &copy, slot, err);
-	}
-	if (r == 0 && (r = write_back(store, before, &copy)) < 0)
-		lunkit_error_set(err, r, "%.300s: cannot write the LUKS header: %s", store->name, strerror(-r));
-	free(before);
-	copy_free(&copy);
-	return r;
-}
-
-static int remove_key(const struct lunkit_crypt_store *store, const struct lunkit_key_change *change, struct lunkit_error *err)
-{
-	struct copy copy;
-	struct lunkit_crypt_facts facts;
-	int slot = -1;
-	int r = load(store, &copy, err);
-	if (r == 0)
-		r = describe(store->name, copy.device, &facts, err);
-	if (r == 0)
-		r = check_slot(store, &facts, change->slot, true, err);
-	if (r == 0 && count_used(&facts) <= 1) {
-		lunkit_error_set(err, EPERM, "%.300s: it has one key only, and without it nobody could read the image any more",
-				 store->name);
-		r = lunkit_error_hint(err, "Add another key first: lunkit key add.");
-	}
-	/* Whoever can't open the image takes no key of it away. */
-	if (r == 0)
-		r = slot = slot_of(store, &copy, change, -1, err);
-	copy_free(&copy);
-	return r < 0 ? r : step(store, change, LUNKIT_KEY_REMOVE, change->slot >= 0 ? change->slot : slot, err);
-}
-
-/* Which slot the old key is in has to be known before the new one, which may be the same, is there. */
-static int change_key(const struct lunkit_crypt_store *store, const struct lunkit_key_change *change, struct lunkit_error *err)
-{
-	struct copy copy;
-	struct lunkit_crypt_facts facts;
-	int slot = -1;
-	int r = load(store, &copy, err);
-	if (r == 0)
-		r = describe(store->name, copy.device, &facts, err);
-	if (r == 0)
-		r = check_slot(store, &facts, change->slot, true, err);
-	if (r == 0)
-		r = slot = slot_of(store, &copy, change, change->slot, err);
-	copy_free(&copy);
-	if (r >= 0)
-		r = step(store, change, LUNKIT_KEY_ADD, -1, err);
-	return r < 0 ? r : step(store, change, LUNKIT_KEY_REMOVE, slot, err);
-}
-
-int header_change(const struct lunkit_crypt_store *store, const struct lunkit_key_change *change, struct lunkit_error *err)
-{
-	switch (change->op) {
-	case LUNKIT_KEY_ADD:
-	case LUNKIT_KEY_BACKUP:
-		return step(store, change, change->op, change->slot, err);
-	case LUNKIT_KEY_REMOVE:
-		return remove_key(store, change, err);
-	case LUNKIT_KEY_CHANGE:
-		return change_key(store, change, err);
-	case LUNKIT_KEY_RESTORE:
-		return restore(store, change->fd, err);
-	}
-	return lunkit_error_set(err, EINVAL, "%.300s: there is no such key operation", store->name);
 }

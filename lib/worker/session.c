@@ -19,7 +19,6 @@
 #include "base/checked.h"
 #include "base/log.h"
 #include "image/image.h"
-#include "image/safety.h"
 #include "io/loop.h"
 #include "io/wakeup.h"
 #include "tcmu/lun.h"
@@ -27,6 +26,7 @@
 #include "worker/job.h"
 #include "worker/keys.h"
 #include "worker/link.h"
+#include "worker/look.h"
 #include "worker/sandbox.h"
 
 #define LOOP_DEPTH 256
@@ -521,33 +521,6 @@ static void session_serve(struct session *session)
 	}
 }
 
-/* DESCRIBE: no image, no sandbox to enter: the handler's own words about itself. */
-static int session_describe(struct session *session)
-{
-	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	int r = handler_load(session->handlers, session->start->message.start.kind, &session->handler, &err);
-	char *json = r < 0 ? NULL : describe_handler(session->handler);
-	if (r == 0 && !json)
-		r = -ENOMEM;
-	link_reply(&session->link, r < 0 ? PROTOCOL_FAILED : PROTOCOL_REPLY, session->start->message.id, r, &err, json, 0);
-	free(json);
-	return r < 0 ? 1 : 0;
-}
-
-/* INSPECT: the image is not opened, since nothing of it is to be believed; its header is looked at. */
-static int session_inspect(struct session *session)
-{
-	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	const struct protocol_start *start = &session->start->message.start;
-	char *json = NULL;
-	int r = sandbox_enter(start->uid, start->gid, false, &err);
-	if (r == 0)
-		r = safety_inspect(&session->host, start->kind, start->name, &json, &err);
-	link_reply(&session->link, r < 0 ? PROTOCOL_FAILED : PROTOCOL_REPLY, session->start->message.id, r, &err, json, 0);
-	free(json);
-	return r < 0 ? 1 : 0;
-}
-
 static bool is_start(uint32_t type)
 {
 	return type == PROTOCOL_START_LUN || type == PROTOCOL_START_IMAGE || type == PROTOCOL_CREATE || type == PROTOCOL_DESCRIBE ||
@@ -577,9 +550,9 @@ int session_run(int socket, const char *handlers)
 	log_set_name(session.start->message.start.label);
 
 	if (session.start->message.type == PROTOCOL_DESCRIBE) {
-		session.exit_status = session_describe(&session);
+		session.exit_status = look_describe(&session.link, session.start, handlers);
 	} else if (session.start->message.type == PROTOCOL_INSPECT) {
-		session.exit_status = session_inspect(&session);
+		session.exit_status = look_inspect(&session.link, session.start, &session.host);
 	} else {
 		struct lunkit_error err = LUNKIT_ERROR_INIT;
 		r = session_start(&session, &err);
