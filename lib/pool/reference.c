@@ -121,6 +121,8 @@ static int parse_option(const char *text, size_t length, struct reference *refer
 		return lunkit_error_set(err, ENAMETOOLONG, "option '%.*s' is too long", (int)MIN(key_length, sizeof(key)), text);
 	memcpy(key, text, key_length);
 	key[key_length] = '\0';
+	for (char *c = key; *c; c++) /* tcmu-runner's spelling: osd_op_timeout */
+		*c = *c == '_' ? '-' : *c;
 	memcpy(value, equals + 1, value_length);
 	value[value_length] = '\0';
 	if (!key_is_valid(key))
