@@ -291,7 +291,8 @@ int offline_job(const struct reference *reference, const struct offline_job *job
 static int open_and_close(const struct reference *reference, bool write, uint64_t *ret_size, struct lunkit_error *err)
 {
 	struct offline *offline;
-	int r = offline_start_with_keys(reference, false, &offline, err);
+	/* What is only to be locked is taken as bytes, whatever is in them. */
+	int r = write ? offline_start(reference, &offline, err) : offline_start_with_keys(reference, false, &offline, err);
 	if (r < 0)
 		return r;
 	offline->policy.may_write = write;
