@@ -47,16 +47,11 @@ void copy_say_done(const struct cli_arguments *arguments, const char *done, cons
 }
 
 /* The options of creating it, less those of every kind. */
-int copy_set_target(struct protocol_job *request, const struct reference *target, struct lunkit_error *err)
+static void set_target(struct protocol_job *request, const struct reference *target)
 {
-	if (!reference_is_path(target)) {
-		lunkit_error_set(err, EOPNOTSUPP, "images of the kind \"%s\" can't be made this way", target->kind);
-		return lunkit_error_hint(err, "name a file: raw:PATH or qcow2:PATH");
-	}
 	snprintf(request->format, sizeof(request->format), "%s", target->kind);
 	snprintf(request->target, sizeof(request->target), "%s", target->name);
 	snprintf(request->options, sizeof(request->options), "%s", target->options);
-	return 0;
 }
 
 /* Whoever uses the file would go on with one that has no name any more, and all that he writes would be gone with him. Looked at first, and again at the end. */
@@ -65,12 +60,27 @@ static int may_be_replaced(const char *path, struct lunkit_error *err)
 	return access(path, F_OK) == 0 ? offline_is_unused(path, err) : 0;
 }
 
-int copy_to_file(struct task *task, const struct reference *target, bool overwrite, struct task_result *ret, struct lunkit_error *err)
+/* Where images are no files, the worker makes the new one, and removes it again when the job fails. */
+static int copy_to_storage(struct task *task, const struct reference *target, bool overwrite, struct task_result *ret,
+			   struct lunkit_error *err)
+{
+	if (overwrite)
+		return lunkit_error_set(err, EOPNOTSUPP, "--force replaces files only, and '%s' is none", verb_subject(target));
+	if (task->attached) {
+		lunkit_error_set(err, EOPNOTSUPP, "the image is attached, and its worker makes files only");
+		return lunkit_error_hint(err, "take a snapshot and name it: kinds that keep images elsewhere open it beside the disk");
+	}
+	task->job.target = target;
+	return task_run(task, ret, err);
+}
+
+int copy_to_image(struct task *task, const struct reference *target, bool overwrite, struct task_result *ret, struct lunkit_error *err)
 {
 	struct output output;
-	int r = copy_set_target(&task->job.request, target, err);
-	if (r == 0)
-		r = output_open(&output, target->name, overwrite, err);
+	set_target(&task->job.request, target);
+	if (!reference_is_path(target))
+		return copy_to_storage(task, target, overwrite, ret, err);
+	int r = output_open(&output, target->name, overwrite, err);
 	if (r < 0)
 		return r;
 	task->job.fds[0] = output.fd;
@@ -144,6 +154,31 @@ static int add_option(struct reference *reference, const char *key, const char *
 	return 0;
 }
 
+/* Where images are no files, a clone names its parent as "NAME@SNAPSHOT", and is reached as that one is unless it says otherwise. */
+static int make_storage_clone(const struct reference *parent, struct reference *clone, uint64_t size, struct lunkit_error *err)
+{
+	char options[REFERENCE_OPTIONS_MAX], name[REFERENCE_NAME_MAX + REFERENCE_OPTIONS_MAX];
+	char *rest = options, *option;
+	int r = 0;
+	snprintf(options, sizeof(options), "%s", parent->options);
+	snprintf(name, sizeof(name), "%s", parent->name);
+	bool inherits = !clone->options[0];
+	while (r == 0 && (option = strsep(&rest, ";"))) {
+		char *value = strchr(option, '=');
+		if (!value)
+			continue;
+		*value++ = '\0';
+		percent_decode(value, value, strlen(value) + 1);
+		if (strcmp(option, "snapshot") == 0)
+			snprintf(name, sizeof(name), "%s@%s", parent->name, value);
+		else if (inherits)
+			r = add_option(clone, option, value, err);
+	}
+	if (r == 0)
+		r = add_option(clone, "parent", name, err);
+	return r < 0 ? r : offline_create(clone, size, NULL, err);
+}
+
 static int make_overlay(struct task *task, struct reference *clone, uint64_t *ret_size, struct lunkit_error *err)
 {
 	struct reference found, *parent = &found;
@@ -155,6 +190,12 @@ static int make_overlay(struct task *task, struct reference *clone, uint64_t *re
 	int r = find_parent(task, parent, &size, err);
 	if (r < 0)
 		return r;
+	if (!reference_is_path(parent) && !reference_is_path(clone) && strcmp(parent->kind, clone->kind) == 0) {
+		r = make_storage_clone(parent, clone, size, err);
+		if (r == 0)
+			*ret_size = size;
+		return r;
+	}
 	bool known = strcmp(parent->kind, "raw") == 0 || strcmp(parent->kind, "qcow2") == 0;
 	if (!known || !reference_is_path(parent)) {
 		lunkit_error_set(err, EOPNOTSUPP, "no overlay can lie on images of the kind \"%s\"", parent->kind);
@@ -213,17 +254,17 @@ int verb_clone(const struct cli_arguments *arguments)
 			       json_object_get_string(unsafe));
 	json_object_put(unsafe);
 	if (r == 0 && full)
-		r = copy_to_file(&task, &clone, false, &result, &err);
+		r = copy_to_image(&task, &clone, false, &result, &err);
 	else if (r == 0)
 		r = make_overlay(&task, &clone, &size, &err);
 	task_release(&task);
 	if (r < 0)
 		return report_failure("clone", task_subject(&task, image), &err);
 	if (!full) {
-		verb_print_size(arguments, "cloned to", clone.name, 0, false, size);
+		verb_print_size(arguments, "cloned to", verb_subject(&clone), 0, false, size);
 		return CLI_OK;
 	}
-	copy_say_done(arguments, "cloned", image, clone.name, result.json);
+	copy_say_done(arguments, "cloned", image, verb_subject(&clone), result.json);
 	json_object_put(result.json);
 	return CLI_OK;
 }

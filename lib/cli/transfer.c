@@ -85,11 +85,11 @@ int verb_export(const struct cli_arguments *arguments)
 		r = lunkit_error_hint(&err, "--format qcow2");
 	}
 	if (r == 0)
-		r = copy_to_file(&task, &target, cli_given(arguments, CLI_FORCE), &result, &err);
+		r = copy_to_image(&task, &target, cli_given(arguments, CLI_FORCE), &result, &err);
 	task_release(&task);
 	if (r < 0)
 		return report_failure("export", task_subject(&task, image), &err);
-	copy_say_done(arguments, "exported", image, target.name, result.json);
+	copy_say_done(arguments, "exported", image, verb_subject(&target), result.json);
 	json_object_put(result.json);
 	return CLI_OK;
 }
@@ -170,9 +170,9 @@ static int import_stream(const struct cli_arguments *arguments, struct task *tas
 		return r;
 	task->job.request.kind = PROTOCOL_JOB_IMPORT;
 	task->job.request.length = align_up(size, 512);
-	task->job.fds[1] = STDIN_FILENO;
+	task->job.fds[reference_is_path(target) ? 1 : 0] = STDIN_FILENO; /* a new file's descriptor comes first */
 	int flags = make_nonblocking(STDIN_FILENO);
-	r = copy_to_file(task, target, false, ret, err);
+	r = copy_to_image(task, target, false, ret, err);
 	restore_flags(STDIN_FILENO, flags);
 	return r;
 }
@@ -205,11 +205,11 @@ int verb_import(const struct cli_arguments *arguments)
 		if (r == 0)
 			r = require_safety(arguments, &task.reference, &err);
 		if (r == 0)
-			r = copy_to_file(&task, &target, false, &result, &err);
+			r = copy_to_image(&task, &target, false, &result, &err);
 	}
 	if (r < 0)
 		return report_failure("import", stream ? file : task_subject(&task, file), &err);
-	copy_say_done(arguments, "imported", file, target.name, result.json);
+	copy_say_done(arguments, "imported", file, verb_subject(&target), result.json);
 	json_object_put(result.json);
 	return CLI_OK;
 }

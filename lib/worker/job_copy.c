@@ -213,7 +213,11 @@ static int make_target(struct job *job, uint64_t size, struct lunkit_error *err)
 	if (!handler)
 		return lunkit_error_set(err, ENOENT, "there is no handler for images of the kind \"%s\" to make", request->format);
 	bool is_file = !handler->remove;
-	if (is_file && (job->fds[0] < 0 || request->target[0] != '/'))
+	if (is_file && request->target[0] != '/') {
+		lunkit_error_set(err, EOPNOTSUPP, "images of the kind \"%s\" can't be made this way", handler->name);
+		return lunkit_error_hint(err, "name a file: raw:PATH or qcow2:PATH");
+	}
+	if (is_file && job->fds[0] < 0)
 		return lunkit_error_set(err, EPROTO, "the new image has no file");
 	if (jobs->has_lun && !is_file) {
 		lunkit_error_set(err, EOPNOTSUPP, "a worker that serves a disk can't make images of the kind \"%s\": the disk would wait",
@@ -314,8 +318,9 @@ void job_import(struct job *job)
 	const struct protocol_job *request = &job->request;
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
 	struct image_copy_options options = { .target_is_zero = true, .compress = request->flags & PROTOCOL_JOB_COMPRESS };
-	int r = job->fds[1] < 0 ? lunkit_error_set(&err, EPROTO, "there is nothing to import from")
-				: make_target(job, request->length, &err);
+	const struct lunkit_handler *handler = handler_find(request->format);
+	int input = job->fds[handler && handler->remove ? 0 : 1]; /* a new file's descriptor comes first */
+	int r = input < 0 ? lunkit_error_set(&err, EPROTO, "there is nothing to import from") : make_target(job, request->length, &err);
 	if (r < 0) {
 		copy_finish(job, r, &err);
 		return;
@@ -324,5 +329,5 @@ void job_import(struct job *job)
 	job->stream.rate = request->rate;
 	job->stream.done = stream_done;
 	job->stream.progress = stream_progress;
-	image_stream_in(job->jobs->host->loop, job->fds[1], "the input", job->target, &options, &job->stream);
+	image_stream_in(job->jobs->host->loop, input, "the input", job->target, &options, &job->stream);
 }
