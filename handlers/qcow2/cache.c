@@ -134,7 +134,9 @@ static bool evict_one(struct qcow2 *q)
 static struct slice *add(struct qcow2 *q, enum order_kind kind, uint64_t offset, int *ret_result)
 {
 	struct cache *cache = &q->cache;
-	if (cache->count >= cache->limit && (cache->stuck || !evict_one(q))) {
+	/* After a failed flush all of it may be dirty, for good: the rest is for who only reads. */
+	size_t limit = cache->limit + (q->broken ? MAX(cache->limit / 16, (size_t)16) : 0);
+	if (cache->count >= limit && (cache->stuck || !evict_one(q))) {
 		/* Nobody looks through all of it again before something has ended: cache_room(). */
 		cache->stuck = true;
 		*ret_result = -EAGAIN;

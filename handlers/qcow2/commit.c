@@ -159,7 +159,8 @@ static void write_run(struct qcow2 *q, struct slice *slice)
 /*
  * Linux tells of what could not be written once: the pages are marked clean or dropped, and the next fdatasync succeeds. With them may be gone what guests were told is
  * written, and what new mappings are to show, old data included. So no mapping is written after this, and no flush succeeds, until the image is opened
- * again by somebody who has seen the error: on disk it is as of the last flush that succeeded.
+ * again by somebody who has seen the error: on disk it is as of the last flush that succeeded. Nor does any
+ * mapping change in memory: it would only take room that those who read need.
  */
 static void sync_failed(struct qcow2 *q, int result)
 {

@@ -111,6 +111,9 @@ int map_lookup(struct qcow2 *q, uint64_t guest_offset, uint64_t length, struct w
 
 int map_for_write(struct qcow2 *q, uint64_t guest_offset, struct waiter *waiter, struct slice **ret_slice, unsigned *ret_index)
 {
+	/* It would never be in the file: commit.c. */
+	if (q->broken)
+		return q->broken;
 	uint64_t l1_index = l1_index_of(q, guest_offset), l1_entry = table_get(&q->l1, l1_index);
 	if (!(l1_entry & ENTRY_OFFSET) || !(l1_entry & ENTRY_COPIED)) {
 		int r = new_table_get(q, l1_index, l1_entry, waiter);
