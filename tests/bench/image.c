@@ -3,7 +3,7 @@
  * Drives lunkit's engine as `qemu-img bench` drives QEMU's: the same requests in the same order, the same number in flight, each with a buffer of
  * its own; with a flush interval, what is in flight is waited for, flushed, and then it goes on.
  *
- *     image KIND PATH read|write COUNT DEPTH SIZE STEP FLUSH-INTERVAL none|writeback [OPTIONS]
+ *     image KIND PATH read|write COUNT DEPTH SIZE STEP FLUSH-INTERVAL none|writeback|survive [OPTIONS]
  *     seconds user-seconds system-seconds
  */
 #include <stdio.h>
@@ -108,7 +108,8 @@ int main(int argc, char **argv)
 	bench.flush_interval = (unsigned)strtoul(argv[8], NULL, 10);
 	const struct image_params params = { .name = argv[2],
 					     .options = argc > 10 && argv[10][0] ? argv[10] : NULL,
-					     .cache = strcmp(argv[9], "none") == 0 ? LUNKIT_CACHE_NONE : LUNKIT_CACHE_WRITEBACK,
+					     .cache = strcmp(argv[9], "writeback") == 0 ? LUNKIT_CACHE_WRITEBACK : LUNKIT_CACHE_NONE,
+					     .survive = strcmp(argv[9], "survive") == 0,
 					     .read_only = bench.op == LUNKIT_READ };
 	if (!bench.left || !bench.depth || bench.depth > 4096 || !bench.size || !bench.step)
 		give_up("arguments", "a number is missing");

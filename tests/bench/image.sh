@@ -19,6 +19,7 @@ for each run. PATTERN picks cases by shell pattern, as 'qcow2.*.d32'; cases on t
   cluster        the same, each in a cluster of its own
   lazy           the same with lazy refcounts
   cow            writes into an overlay, each in a cluster of its own: the rest is copied
+  lun.fresh .cluster .cow   the same as a LUN does it: a write is answered only when its mapping is in the file, so that it outlives the worker
   flush          writes to the full qcow2 file, a flush every 64 (128 with 128 in flight)
   clusterflush   one new cluster a write, a flush as often
   convert        whole images, beside `qemu-img convert -W -m 16 -t none -T none`: .qcow2-raw .raw-qcow2 .sparse (a tenth is there) .overlay (on that)
@@ -91,9 +92,9 @@ fresh() {
     echo "$file"
 }
 
-# run_ours KIND FILE OP COUNT DEPTH STEP FLUSH : seconds, user, system
+# run_ours KIND FILE OP COUNT DEPTH STEP FLUSH MODE : seconds, user, system
 run_ours() {
-    "$ours" "$1" "$2" "$3" "$4" "$5" 4096 "$6" "$7" none || die 1 "lunkit's engine failed"
+    "$ours" "$1" "$2" "$3" "$4" "$5" 4096 "$6" "$7" "$8" || die 1 "lunkit's engine failed"
 }
 
 run_qemu() {
@@ -238,15 +239,16 @@ convert_all() {
 ratios=()
 # measure PLACE FOLDER IMAGE NAME OP COUNT DEPTH STEP FLUSH
 measure() {
-    local case=$3.$4.4k.d$7 kind=qcow2 count=$(($6 * scale / 100)) run file our_lines='' qemu_lines=''
+    local case=$3.$4.4k.d$7 kind=qcow2 image=${3#lun.} mode=none count=$(($6 * scale / 100)) run file our_lines='' qemu_lines=''
+    [[ $image == "$3" ]] || mode=survive
     [[ $1 == shm ]] || case=$1.$case
     wanted "$case" || return 0
     [[ $3 != raw ]] || kind=raw
     [[ " $kinds " == *" $kind "* ]] || return 0
     for ((run = 0; run < runs; run++)); do
-        file=$(fresh "$2" "$3") || exit 1
-        our_lines+=$(run_ours "$kind" "$file" "$5" "$count" "$7" "$8" "$9")$'\n' || exit 1
-        file=$(fresh "$2" "$3") || exit 1
+        file=$(fresh "$2" "$image") || exit 1
+        our_lines+=$(run_ours "$kind" "$file" "$5" "$count" "$7" "$8" "$9" $mode)$'\n' || exit 1
+        file=$(fresh "$2" "$image") || exit 1
         qemu_lines+=$(run_qemu "$kind" "$file" "$5" "$count" "$7" "$8" "$9")$'\n' || exit 1
     done
     local fio=''
@@ -295,6 +297,11 @@ for place in $places; do
         measure "$place" "$folder" cluster write write $((clusters / 2)) "$depth" 65536 0
         measure "$place" "$folder" lazy write write $((clusters / 2)) "$depth" 65536 0
         measure "$place" "$folder" cow write write 3000 "$depth" 65536 0
+        for image in fresh cluster cow; do
+            step=65536
+            [[ $image != fresh ]] || step=4096
+            measure "$place" "$folder" lun.$image write write 3000 "$depth" $step 0
+        done
         measure "$place" "$folder" flush write write $((many / 4)) "$depth" 4096 "$flush"
         measure "$place" "$folder" clusterflush write write 3000 "$depth" 65536 "$flush"
     done
