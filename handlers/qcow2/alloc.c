@@ -13,6 +13,9 @@
  * file is long, so that a mapping never outlives the end of the file that it needs (the write is BASE for order.c), and guest writes do not
  * extend the file, which filesystems do one at a time. What is not used is cut off when the image is closed.
  *
+ * Where mappings go to the file one by one (q->survive), a sync a mapping would be needed, for its refcount. There fresh clusters are counted ahead, a stretch at a
+ * time: alloc_uncount() takes back what nobody has got; what a crash leaves of it is leaks.
+ *
  * A device does not grow, and nothing on it is fresh: high_water is its end.
  */
 #include "qcow2.h"
@@ -24,6 +27,8 @@
 #define SEARCH_MAX 2
 /* Free pieces of a device that are tried for a table. */
 #define TRIED_MAX 256
+/* What is counted ahead, and how far the file is made longer then. */
+#define AHEAD_BYTES ((uint64_t)16 << 20)
 
 void alloc_init(struct qcow2 *q)
 {
@@ -72,7 +77,7 @@ static void extend(struct qcow2 *q, uint64_t end)
 {
 	struct allocator *alloc = &q->alloc;
 	uint64_t used = alloc->high_water << q->cluster_bits;
-	uint64_t step = MIN(MAX(used / 8, STEP_MIN), STEP_MAX), unit = MAX(q->cluster_size, END_BLOCK);
+	uint64_t step = MIN(MAX(used / 8, q->survive ? AHEAD_BYTES : STEP_MIN), STEP_MAX), unit = MAX(q->cluster_size, END_BLOCK);
 	/* A step that would not fit under the format's end is not an error yet: the clusters themselves will tell. */
 	uint64_t to = MIN(align_up(end + step, unit), HOST_OFFSET_MAX - unit);
 	alloc->extending = true;
@@ -172,9 +177,22 @@ static int take_recycled(struct qcow2 *q, unsigned wanted, struct waiter *waiter
 	return -ENOENT;
 }
 
+static void take_ahead(struct qcow2 *q, unsigned wanted, struct run *ret)
+{
+	struct allocator *alloc = &q->alloc;
+	unsigned count = (unsigned)MIN(wanted, alloc->ahead_end - alloc->ahead);
+	*ret = (struct run){ alloc->ahead << q->cluster_bits, count, true };
+	alloc->ahead += count;
+}
+
 static int take_fresh(struct qcow2 *q, unsigned wanted, struct waiter *waiter, struct run *ret)
 {
 	struct allocator *alloc = &q->alloc;
+	uint64_t most = q->survive ? MAX(wanted, AHEAD_BYTES >> q->cluster_bits) : wanted;
+	if (alloc->ahead < alloc->ahead_end) {
+		take_ahead(q, wanted, ret);
+		return 0;
+	}
 	for (;;) {
 		uint64_t cluster = alloc->high_water;
 		/* What there is already is better than waiting for all. */
@@ -195,17 +213,45 @@ static int take_fresh(struct qcow2 *q, unsigned wanted, struct waiter *waiter, s
 		if (r < 0)
 			return r;
 		uint64_t span = MIN(refcount_slice_span(q) - index, room);
-		unsigned count = free_run(q, slice, index, (unsigned)MIN(wanted, span));
+		unsigned count = free_run(q, slice, index, (unsigned)MIN(most, span));
 		if (count == 0) {
 			/* Counted, though the file was never that long: a leak. */
 			alloc_raise(q, 1);
 			continue;
 		}
 		r = take(q, slice, index, cluster, count, true, ret);
-		if (r == 0)
-			alloc_raise(q, count);
-		return r;
+		if (r < 0)
+			return r;
+		alloc_raise(q, count);
+		if (count > wanted) {
+			alloc->ahead = cluster;
+			alloc->ahead_end = cluster + count;
+			take_ahead(q, wanted, ret);
+		}
+		return 0;
 	}
+}
+
+int alloc_uncount(struct qcow2 *q, struct waiter *waiter)
+{
+	struct allocator *alloc = &q->alloc;
+	struct slice *slice;
+	unsigned index;
+	if (alloc->ahead == alloc->ahead_end)
+		return 0;
+	/* One stretch has been counted by one slice. */
+	int r = refcount_get_slice(q, alloc->ahead, waiter, &slice, &index);
+	if (r == 0)
+		r = slice_modify(q, slice);
+	if (r < 0)
+		return r;
+	for (uint64_t i = 0; i < alloc->ahead_end - alloc->ahead; i++)
+		refcount_write(q, slice->data, index + i, 0);
+	if (alloc->ahead_end == alloc->high_water)
+		alloc->high_water = alloc->ahead;
+	alloc->cursor = MIN(alloc->cursor, alloc->ahead);
+	alloc->ahead = alloc->ahead_end;
+	return 0;
 }
 
 int alloc_run(struct qcow2 *q, unsigned wanted, struct waiter *waiter, struct run *ret)
@@ -233,6 +279,10 @@ void alloc_give_back(struct qcow2 *q, struct run *run, unsigned keep)
 	if (count == 0)
 		return;
 	run->clusters = keep;
+	if (cluster + count == q->alloc.ahead && run->fresh) {
+		q->alloc.ahead -= count;
+		return;
+	}
 	/* It has just been changed for the run, and a run lies within one slice. */
 	if (refcount_get_slice(q, cluster, NULL, &slice, &index) == 0 && slice_modify(q, slice) == 0) {
 		for (unsigned i = 0; i < count; i++)

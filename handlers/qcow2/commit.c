@@ -10,7 +10,8 @@
  * that is not known to be durable, and writes it again next time: a write that did arrive is not harmed by that.
  *
  * Where another process may have to go on with the image (q->survive), a request that has changed mappings, or has written where a mapping is new, is answered
- * once these are in the file: as soon as a round has written them, not when that is durable. What is lost with this process then is leaks.
+ * once these are in the file: as soon as a round has written them, not when that is durable. A round that is there for such requests only does not end with a sync:
+ * its slices are clean, and what it wrote is order.c's to remember until a flush comes, or the timer. What is lost with this process then is leaks.
  *
  * Slices that stand next to each other go out in one write.
  */
@@ -38,7 +39,7 @@ static void tick(struct lunkit_alarm *alarm)
 	struct qcow2 *q = list_entry(alarm, struct qcow2, commit.alarm);
 	struct commit *commit = &q->commit;
 	commit->armed = false;
-	if (commit->dirty_count || q->freeing.open.count)
+	if (commit->dirty_count || q->freeing.open.count || order_has_metadata(&q->order))
 		commit_want(q);
 	commit->idle_ticks = q->cache.uses == commit->uses_seen ? commit->idle_ticks + 1 : 0;
 	commit->uses_seen = q->cache.uses;
@@ -215,7 +216,8 @@ static void begin(struct qcow2 *q)
 {
 	struct commit *commit = &q->commit;
 	commit->running = true;
-	commit->wanted = false;
+	commit->syncs = commit->wanted || commit->next.first;
+	commit->wanted = commit->store_wanted = false;
 	commit->error = q->broken;
 	commit->kind = 0;
 	take_waiters(&commit->current, &commit->next);
@@ -229,7 +231,8 @@ static void begin(struct qcow2 *q)
 		}
 	commit->dirty_count = 0;
 	order_begin(&q->order);
-	free_round_begin(q);
+	if (commit->syncs)
+		free_round_begin(q);
 	advance(q);
 }
 
@@ -250,7 +253,7 @@ static void end(struct qcow2 *q)
 	waiters_wake(&commit->ended, error);
 	/* When nothing can be written, there will be no room. */
 	cache_room(q, error);
-	if (!commit->running && (commit->next.first || commit->store_next.first || (commit->wanted && !error)))
+	if (!commit->running && (commit->next.first || commit->store_next.first || ((commit->wanted || commit->store_wanted) && !error)))
 		begin(q);
 }
 
@@ -281,7 +284,7 @@ static void advance(struct qcow2 *q)
 		return;
 	if (!commit->error)
 		wake_stored(q, 0);
-	if (!commit->error && !order_round_is_durable(&q->order)) {
+	if (!commit->error && commit->syncs && !order_round_is_durable(&q->order)) {
 		start_sync(q);
 		return;
 	}
@@ -297,17 +300,27 @@ static void started(struct lunkit_io *io, int result)
 		begin(q);
 }
 
-void commit_want(struct qcow2 *q)
+/* From the loop: whoever asks is in the middle of something. */
+static void start_soon(struct qcow2 *q)
 {
 	struct commit *commit = &q->commit;
-	if (commit->running) {
-		commit->wanted = true;
-	} else if (!commit->starting) {
-		/* From the loop: whoever asks is in the middle of something. */
-		commit->starting = true;
-		commit->start.done = started;
-		lunkit_io_defer(q->host, &commit->start, 0);
-	}
+	if (commit->running || commit->starting)
+		return;
+	commit->starting = true;
+	commit->start.done = started;
+	lunkit_io_defer(q->host, &commit->start, 0);
+}
+
+void commit_want(struct qcow2 *q)
+{
+	q->commit.wanted = true;
+	start_soon(q);
+}
+
+void commit_store_soon(struct qcow2 *q)
+{
+	q->commit.store_wanted = true;
+	start_soon(q);
 }
 
 bool commit_flush(struct qcow2 *q, struct waiter *waiter)
@@ -323,5 +336,5 @@ bool commit_flush(struct qcow2 *q, struct waiter *waiter)
 void commit_store(struct qcow2 *q, struct waiter *waiter)
 {
 	waiters_add(&q->commit.store_next, waiter);
-	commit_want(q);
+	start_soon(q);
 }

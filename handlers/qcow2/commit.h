@@ -25,7 +25,9 @@ struct commit {
 	struct waiters next, current;		  /* flushes: for the next round, and those that the running one answers */
 	struct waiters store_next, store_current; /* the same, for those who want metadata in the file, not durable */
 	struct waiters ended;			  /* those who wait for the end of the running round, however it ends */
-	bool running, wanted, starting;
+	bool running, starting;
+	bool wanted, store_wanted; /* another round, with a sync and without */
+	bool syncs;		   /* the running round ends with everything durable */
 	struct lunkit_io start;
 	unsigned kind; /* enum order_kind that is being written */
 	unsigned writes;
@@ -48,8 +50,9 @@ void commit_destroy(struct qcow2 *q);
 bool commit_flush(struct qcow2 *q, struct waiter *waiter);
 /* The same for metadata only, and the waiter is woken when it is written, before it is durable. */
 void commit_store(struct qcow2 *q, struct waiter *waiter);
-/* Starts a round soon, without anybody waiting. */
+/* Starts a round soon, without anybody waiting; and one that writes metadata only. */
 void commit_want(struct qcow2 *q);
+void commit_store_soon(struct qcow2 *q);
 /* A slice has become dirty, or there is something to give back later. */
 void commit_arm(struct qcow2 *q);
 

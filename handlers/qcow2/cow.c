@@ -433,6 +433,8 @@ int cow_write(struct qcow2_request *r, const struct mapping *mapping, uint64_t l
 		if (s < 0)
 			return give_up(cow, s);
 		cow_give(cow);
+		if (q->survive)
+			commit_store_soon(q);
 		return 0; /* and the next step finds clusters of its own */
 	}
 	if (early && cow->clusters > 1) {

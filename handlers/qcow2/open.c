@@ -337,6 +337,8 @@ bool qcow2_busy(void *state)
 	if (commit->running || commit->starting || q->freeing.working || q->alloc.extending || q->alloc.zeroing || q->cache.loading ||
 	    !list_empty(&q->new_tables) || (q->growth.active && !q->growth.stalled))
 		return true;
+	if (!q->read_only && !commit->error && !q->broken && alloc_uncount(q, NULL) == -EAGAIN)
+		return true;
 	/* A round that failed is not tried again: what was flushed is safe, what was not is lost, as after a power cut. */
 	bool unfinished = commit->dirty_count || free_is_pending(q) || !order_is_durable(&q->order);
 	if (q->read_only || !unfinished || commit->error || q->broken)

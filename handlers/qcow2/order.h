@@ -35,6 +35,12 @@ static inline bool order_is_durable(const struct order *order)
 	return !(order->open | order->round);
 }
 
+/* Metadata, or what it needs, has been written that is not durable. */
+static inline bool order_has_metadata(const struct order *order)
+{
+	return (order->open | order->round) & ~ORDER_DATA;
+}
+
 void order_begin(struct order *order);
 /* The round wants to write metadata of this kind: false, sync first. */
 bool order_may_write(const struct order *order, enum order_kind kind);

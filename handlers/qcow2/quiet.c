@@ -16,6 +16,13 @@ void quiet_wait(struct quiet *quiet)
 {
 	struct qcow2 *q = quiet->q;
 	quiet->waiter.wake = woken;
+	int r = alloc_uncount(q, &quiet->waiter);
+	if (r == -EAGAIN)
+		return;
+	if (r < 0) {
+		quiet->done(quiet, r);
+		return;
+	}
 	if (!commit_flush(q, &quiet->waiter))
 		return;
 	if (!free_passed(q, UINT64_MAX, &quiet->waiter))

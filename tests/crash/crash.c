@@ -25,6 +25,7 @@
 #include "fakehost/workload.h"
 
 #define ROOM_EXTRA ((uint64_t)24 << 20)
+#define ROOM_SURVIVE ((uint64_t)64 << 20) /* the file is made longer in larger steps */
 #define REQUESTS_DEFAULT 250
 
 static struct {
@@ -217,7 +218,7 @@ static bool cut_all(struct run *run)
 	for (uint64_t i = 0; i < count; i++)
 		moments[i] = choose_moment(run->fake, &random);
 	qsort(moments, count, sizeof(*moments), compare_moments);
-	uint64_t room = run->files.image_size + run->scenario->size * 3 + ROOM_EXTRA;
+	uint64_t room = run->files.image_size + run->scenario->size * 3 + (run->scenario->survive ? ROOM_SURVIVE : ROOM_EXTRA);
 	cuts_new(&cuts, run->fake, fakehost_find(run->fake, scenario_path(run->scenario))->index, run->files.image, run->files.image_size,
 		 room);
 	for (uint64_t i = 0; i < count; i++) {
@@ -253,7 +254,7 @@ static bool write_all(struct run *run)
 					  .requests = scenario->requests ? scenario->requests : REQUESTS_DEFAULT,
 					  .cluster_size = scenario->cluster_size ? scenario->cluster_size : 4096,
 					  .no_discard = scenario->no_discard };
-	const struct image_params params = { .name = scenario_path(scenario), .options = scenario->options, .cache = LUNKIT_CACHE_NONE };
+	const struct image_params params = { .name = scenario_path(scenario), .options = scenario->options, .cache = LUNKIT_CACHE_NONE, .survive = scenario->survive };
 	struct fakehost_file *file = fakehost_find(run->fake, params.name);
 	struct image *image = fakehost_open(run->fake, run->handler, &params);
 	bool good = jobs_init(&run->jobs, run->fake, image, run->handler, &params, run->model, scenario->jobs, hash);

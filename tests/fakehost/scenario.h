@@ -21,7 +21,7 @@ struct scenario {
 	bool compressed;     /* part of it */
 	unsigned snapshots;  /* internal ones, taken in between */
 	const char *options; /* for the handler's open(), or NULL */
-	bool direct;
+	bool direct, survive;
 	unsigned requests; /* for a workload; 0: 250 */
 	bool no_discard;
 	unsigned jobs;	 /* JOBS_*, beside the workload */

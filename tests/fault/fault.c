@@ -125,7 +125,8 @@ static struct image *try_open(struct run *run, struct lunkit_error *err)
 {
 	run->params = (struct image_params){ .name = scenario_path(run->scenario),
 					     .options = run->scenario->options,
-					     .cache = LUNKIT_CACHE_NONE };
+					     .cache = LUNKIT_CACHE_NONE,
+					     .survive = run->scenario->survive };
 	struct image *image;
 	return fakehost_try_open(run->fake, run->handler, &run->params, &image, err) < 0 ? NULL : image;
 }
