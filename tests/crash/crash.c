@@ -254,7 +254,9 @@ static bool write_all(struct run *run)
 					  .requests = scenario->requests ? scenario->requests : REQUESTS_DEFAULT,
 					  .cluster_size = scenario->cluster_size ? scenario->cluster_size : 4096,
 					  .no_discard = scenario->no_discard };
-	const struct image_params params = { .name = scenario_path(scenario), .options = scenario->options, .cache = LUNKIT_CACHE_NONE, .survive = scenario->survive };
+	const struct image_params params = {
+		.name = scenario_path(scenario), .options = scenario->options, .cache = LUNKIT_CACHE_NONE, .survive = scenario->survive
+	};
 	struct fakehost_file *file = fakehost_find(run->fake, params.name);
 	struct image *image = fakehost_open(run->fake, run->handler, &params);
 	bool good = jobs_init(&run->jobs, run->fake, image, run->handler, &params, run->model, scenario->jobs, hash);

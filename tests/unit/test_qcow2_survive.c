@@ -211,9 +211,51 @@ static void lazy_refcounts(void **state)
 	survive(*state, "cluster-size=64k;lazy-refcounts=yes", 65536);
 }
 
+struct check {
+	struct image_job job;
+	int result;
+};
+
+static void checked(struct image_job *job, int result)
+{
+	((struct check *)job)->result = result;
+}
+
+/* What is counted ahead is nobody's leak while the image is open, and is not left behind when it is closed. */
+static void counted_ahead_is_no_leak(void **state)
+{
+	struct fixture *fixture = *state;
+	struct lunkit_error err;
+	struct lunkit_check_report report;
+	struct slot slot;
+	static uint8_t buffer[BLOCK] __attribute__((aligned(4096)));
+	const struct image_params params = { .name = path, .size = BLOCKS * BLOCK };
+	assert_int_equal(image_create(&fixture->host, qcow2_handler(), &params, &err), 0);
+	struct image *image = must_open(fixture, true);
+	slot_init(image, &slot);
+	for (unsigned i = 0; i < 3; i++) {
+		struct check check = { .job.done = checked, .result = 1 };
+		assert_int_equal(do_request(fixture, &slot, LUNKIT_WRITE, 0, (uint64_t)i * 5 * MIB / 2, buffer, BLOCK), 0);
+		image_check(image, &check.job, LUNKIT_CHECK_REPAIR_ALL, &report);
+		while (check.result == 1)
+			assert_true(loop_turn(fixture->loop, true) >= 0);
+		assert_int_equal(check.result, 0);
+		assert_int_equal(report.leaks + report.leaks_fixed + report.corruptions + report.corruptions_fixed, 0);
+		assert_int_equal(report.allocated_clusters, i + 1);
+	}
+	assert_int_equal(do_request(fixture, &slot, LUNKIT_WRITE, 0, 7 * MIB, buffer, BLOCK), 0);
+	assert_int_equal(do_request(fixture, &slot, LUNKIT_FLUSH, 0, 0, NULL, 0), 0);
+	slot_free(&slot);
+	image_close(image);
+	if (have_qemu())
+		assert_int_equal(command("qemu-img check -q -f qcow2 %s >/dev/null 2>&1", path), 0);
+	unlink(path);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void)
 {
-	const struct CMUnitTest tests[] = { TEST(usual_clusters), TEST(small_clusters), TEST(large_clusters), TEST(lazy_refcounts) };
+	const struct CMUnitTest tests[] = { TEST(usual_clusters), TEST(small_clusters), TEST(large_clusters), TEST(lazy_refcounts),
+					    TEST(counted_ahead_is_no_leak) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
