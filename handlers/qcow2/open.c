@@ -197,7 +197,7 @@ static int claim_snapshot(struct qcow2 *q, const char *name, const struct snapsh
 /* Nothing but what the snapshot shares with nobody who writes: its L1 table, and what that leads to. */
 static int load_snapshot(struct qcow2 *q, const char *name, struct lunkit_error *err)
 {
-	const struct snapshot *snapshot;
+	const struct snapshot *snapshot = NULL;
 	int r = claim_snapshot(q, name, &snapshot, err);
 	if (r < 0)
 		return r;
