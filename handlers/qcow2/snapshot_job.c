@@ -316,6 +316,8 @@ static const char *op_name(enum lunkit_snapshot_op op)
 	case LUNKIT_SNAPSHOT_DELETE:
 		return "delete the snapshot";
 	case LUNKIT_SNAPSHOT_REVERT:
+	case LUNKIT_SNAPSHOT_PROTECT: /* the core asks for these only where they are known */
+	case LUNKIT_SNAPSHOT_UNPROTECT:
 		break;
 	}
 	return "revert to the snapshot";
@@ -386,6 +388,10 @@ void qcow2_snapshot(void *state, struct lunkit_job *lunkit_job, enum lunkit_snap
 		return;
 	case LUNKIT_SNAPSHOT_REVERT:
 		snapshot_next(job, snapshot_revert_begin);
+		return;
+	case LUNKIT_SNAPSHOT_PROTECT:
+	case LUNKIT_SNAPSHOT_UNPROTECT:
+		snapshot_fail(job, -EOPNOTSUPP);
 		return;
 	}
 }

@@ -104,10 +104,8 @@ static int explain_clone(int r, const struct lunkit_params *params, const char *
 	}
 	if (r == -EINVAL) {
 		lunkit_error_set(err, r, "%.300s: the cluster can't clone '%.200s': the snapshot is not protected", params->name, parent);
-		return lunkit_error_hint(err,
-					 "rbd snap protect '%.150s', or let clients older than Mimic go: ceph osd "
-					 "set-require-min-compat-client mimic",
-					 parent);
+		return lunkit_error_hint(err, "lunkit snapshot protect IMAGE SNAPSHOT, or let clients older than Mimic go: ceph osd "
+					      "set-require-min-compat-client mimic");
 	}
 	return rbd_say(err, r, params->name, "clone the snapshot");
 }
@@ -145,7 +143,8 @@ static int name_new(const struct lunkit_params *params, struct rbd_name *ret, st
 	if (r == 0 && ret->snapshot[0])
 		r = lunkit_error_set(err, EINVAL, "'%.300s' names a snapshot, not an image", params->name);
 	if (r == 0 && params->size % 512)
-		r = lunkit_error_set(err, EINVAL, "%.300s: %llu bytes are not a multiple of 512", params->name, (unsigned long long)params->size);
+		r = lunkit_error_set(err, EINVAL, "%.300s: %llu bytes are not a multiple of 512", params->name,
+				     (unsigned long long)params->size);
 	return r;
 }
 

@@ -73,7 +73,10 @@ static int add_snapshot(struct rbd *rbd, struct lunkit_snapshots *list, const rb
 	snprintf(snapshot.name, sizeof(snapshot.name), "%s", from->name);
 	if (rbd_snap_get_timestamp(rbd->image, from->id, &time) == 0)
 		snapshot.time_ns = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-	return lunkit_snapshots_add(list, &snapshot);
+	int is_protected = 0, r = lunkit_snapshots_add(list, &snapshot);
+	if (r == 0 && rbd_snap_is_protected(rbd->image, from->name, &is_protected) == 0 && is_protected)
+		lunkit_snapshots_protected(list);
+	return r;
 }
 
 static int compare_id(const void *a, const void *b)

@@ -15,7 +15,7 @@
 
 #define LOOK_NS UINT64_C(100000000)
 
-enum job_kind { JOB_RESIZE, JOB_ADOPT, JOB_SNAPSHOT_CREATE, JOB_SNAPSHOT_DELETE, JOB_REVERT, JOB_FLATTEN };
+enum job_kind { JOB_RESIZE, JOB_ADOPT, JOB_SNAPSHOT_CREATE, JOB_SNAPSHOT_DELETE, JOB_REVERT, JOB_PROTECT, JOB_UNPROTECT, JOB_FLATTEN };
 
 struct rbd_job {
 	struct lunkit_work work; /* first member */
@@ -73,6 +73,13 @@ static int work(void *argument)
 	case JOB_REVERT:
 		r = rbd_snap_rollback_with_progress(image, job->name, progress, job);
 		break;
+	case JOB_PROTECT:
+		r = rbd_snap_protect(image, job->name);
+		r = r == -EBUSY ? 0 : r; /* it is already */
+		break;
+	case JOB_UNPROTECT:
+		r = rbd_snap_unprotect(image, job->name);
+		break;
 	case JOB_FLATTEN:
 		r = rbd_get_overlap(image, &overlap);
 		if (r == 0)
@@ -92,6 +99,8 @@ static int explain(const struct rbd_job *job, int r, struct lunkit_error *err)
 		[JOB_SNAPSHOT_CREATE] = "create the snapshot",
 		[JOB_SNAPSHOT_DELETE] = "delete the snapshot",
 		[JOB_REVERT] = "revert",
+		[JOB_PROTECT] = "protect the snapshot",
+		[JOB_UNPROTECT] = "unprotect the snapshot",
 		[JOB_FLATTEN] = "flatten the image",
 	};
 	const char *label = job->rbd->label;
@@ -108,8 +117,14 @@ static int explain(const struct rbd_job *job, int r, struct lunkit_error *err)
 	if (job->kind == JOB_SNAPSHOT_DELETE && r == -EBUSY) {
 		lunkit_error_set(err, r, "%.300s: the snapshot '%.200s' is %s", label, job->name,
 				 job->is_protected ? "protected" : "in use: images are clones of it");
-		return lunkit_error_hint(err, job->is_protected ? "rbd snap unprotect takes that away, once it has no clones (rbd children)"
+		return lunkit_error_hint(err, job->is_protected ? "once it has no clones (rbd children): lunkit snapshot unprotect"
 								: "rbd children shows them; flatten them first");
+	}
+	if (job->kind == JOB_UNPROTECT && r == -EINVAL)
+		return lunkit_error_set(err, r, "%.300s: the snapshot '%.200s' is not protected", label, job->name);
+	if (job->kind == JOB_UNPROTECT && r == -EBUSY) {
+		lunkit_error_set(err, r, "%.300s: the snapshot '%.200s' has clones", label, job->name);
+		return lunkit_error_hint(err, "rbd children shows them; flatten them first: lunkit flatten");
 	}
 	if (job->kind == JOB_FLATTEN && r == -EINVAL)
 		return lunkit_error_set(err, r, "%.300s: it has no parent: there is nothing to flatten", label);
@@ -175,9 +190,9 @@ void rbd_handler_resize(void *state, struct lunkit_job *core, uint64_t size, uns
 void rbd_handler_snapshot(void *state, struct lunkit_job *core, enum lunkit_snapshot_op op, const char *name)
 {
 	static const enum job_kind kinds[] = {
-		[LUNKIT_SNAPSHOT_CREATE] = JOB_SNAPSHOT_CREATE,
-		[LUNKIT_SNAPSHOT_DELETE] = JOB_SNAPSHOT_DELETE,
-		[LUNKIT_SNAPSHOT_REVERT] = JOB_REVERT,
+		[LUNKIT_SNAPSHOT_CREATE] = JOB_SNAPSHOT_CREATE, [LUNKIT_SNAPSHOT_DELETE] = JOB_SNAPSHOT_DELETE,
+		[LUNKIT_SNAPSHOT_REVERT] = JOB_REVERT,		[LUNKIT_SNAPSHOT_PROTECT] = JOB_PROTECT,
+		[LUNKIT_SNAPSHOT_UNPROTECT] = JOB_UNPROTECT,
 	};
 	struct rbd *rbd = state;
 	struct rbd_job *job = job_new(rbd, core, kinds[op]);

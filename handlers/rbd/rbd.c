@@ -50,7 +50,7 @@ static const struct lunkit_handler rbd_handler = {
 	.snapshot_list = rbd_handler_snapshot_list,
 	.snapshot = rbd_handler_snapshot,
 	.flatten = rbd_handler_flatten,
-	.flags = LUNKIT_HANDLER_NETWORK,
+	.flags = LUNKIT_HANDLER_NETWORK | LUNKIT_HANDLER_PROTECTS,
 	.remove = rbd_handler_remove,
 };
 

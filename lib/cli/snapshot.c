@@ -37,17 +37,24 @@ static int print_map(struct json_object *map)
 static int print_snapshots(struct json_object *snapshots)
 {
 	static const struct table_column columns[] = {
-		{ "NAME" }, { "TIME (UTC)" }, { "SIZE", .right = true }, { "VM STATE", .right = true }, { "ID", .right = true }
+		{ "NAME" },	 { "TIME (UTC)" }, { "SIZE", .right = true }, { "VM STATE", .right = true }, { "ID", .right = true },
+		{ "PROTECTED" }, /* left out where none is */
 	};
-	struct table *table = table_new(columns, ARRAY_SIZE(columns));
+	bool any = false;
+	for (size_t i = 0; i < json_object_array_length(snapshots); i++)
+		any = any || json_is_true(json_object_array_get_idx(snapshots, i), "protected");
+	struct table *table = table_new(columns, ARRAY_SIZE(columns) - !any);
 	int r = table ? 0 : -ENOMEM;
 	for (size_t i = 0; r == 0 && i < json_object_array_length(snapshots); i++) {
 		struct json_object *snapshot = json_object_array_get_idx(snapshots, i);
 		char size[FORMAT_MAX], state[FORMAT_MAX];
 		uint64_t state_size = json_number(snapshot, "vm-state-size");
-		const char *cells[] = { json_string(snapshot, "name", "?"), json_string(snapshot, "time", NULL),
+		const char *cells[] = { json_string(snapshot, "name", "?"),
+					json_string(snapshot, "time", NULL),
 					format_size(json_number(snapshot, "size"), size),
-					state_size ? format_size(state_size, state) : NULL, json_string(snapshot, "id", NULL) };
+					state_size ? format_size(state_size, state) : NULL,
+					json_string(snapshot, "id", NULL),
+					json_is_true(snapshot, "protected") ? "yes" : "no" };
 		r = table_add(table, cells);
 	}
 	if (r == 0)
@@ -112,6 +119,8 @@ static const struct {
 	{ "create", "created", "create the snapshot of" },
 	{ "delete", "deleted", "delete the snapshot of" },
 	{ "revert", "reverted to", "revert" },
+	{ "protect", "protected", "protect the snapshot of" },
+	{ "unprotect", "unprotected", "unprotect the snapshot of" },
 };
 
 int verb_snapshot(const struct cli_arguments *arguments)

@@ -401,6 +401,8 @@ struct lunkit_snapshot {
 struct lunkit_snapshots;
 /* For snapshot_list(): copies it behind those that are there. -ENOMEM. */
 int lunkit_snapshots_add(struct lunkit_snapshots *list, const struct lunkit_snapshot *snapshot);
+/* The one that was added last is protected from being deleted. */
+void lunkit_snapshots_protected(struct lunkit_snapshots *list);
 
 /* What a key operation does. Slots are places in an encrypted image's header that each hold one key. */
 enum lunkit_key_op {
@@ -421,7 +423,13 @@ struct lunkit_key_change {
 };
 struct lunkit_crypt;
 
-enum lunkit_snapshot_op { LUNKIT_SNAPSHOT_CREATE, LUNKIT_SNAPSHOT_DELETE, LUNKIT_SNAPSHOT_REVERT };
+enum lunkit_snapshot_op {
+	LUNKIT_SNAPSHOT_CREATE,
+	LUNKIT_SNAPSHOT_DELETE,
+	LUNKIT_SNAPSHOT_REVERT,
+	LUNKIT_SNAPSHOT_PROTECT, /* from being deleted; these two are for handlers with LUNKIT_HANDLER_PROTECTS only */
+	LUNKIT_SNAPSHOT_UNPROTECT,
+};
 
 struct lunkit_handler {
 	size_t struct_size;	    /* sizeof(struct lunkit_handler) */
@@ -475,7 +483,7 @@ struct lunkit_handler {
 	/* Adds every snapshot, oldest first. May block for a short time. */
 	int (*snapshot_list)(void *state, struct lunkit_snapshots *list, struct lunkit_error *err);
 	/*
-	 * CREATE, DELETE or REVERT of the snapshot of that name (never empty; -EEXIST, -ENOENT). Requests go on: the handler holds those it has to, for as short as it
+	 * CREATE, DELETE, REVERT, PROTECT or UNPROTECT of the snapshot of that name (never empty; -EEXIST, -ENOENT). Requests go on: the handler holds those it has to, for as short as it
 	 * can. The snapshot has everything that was acknowledged before the call; when the job has ended its effect is durable. REVERT: everything read from then on
 	 * is the snapshot's, and the core reads the limits again, since the size may be another.
 	 */
@@ -502,6 +510,8 @@ struct lunkit_handler {
 };
 /* Its images are reached through TCP: the worker may open connections, which others may not. */
 #define LUNKIT_HANDLER_NETWORK 1u
+/* Its snapshots can be protected. */
+#define LUNKIT_HANDLER_PROTECTS 2u
 #define LUNKIT_RESIZE_SHRINK 1u
 
 #define LUNKIT_HANDLER(handler)                                                                                                            \

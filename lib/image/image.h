@@ -192,6 +192,7 @@ void image_check(struct image *image, struct image_job *job, unsigned flags, str
 
 struct lunkit_snapshots {
 	struct lunkit_snapshot *items;
+	bool *is_protected; /* for each of them */
 	size_t count;
 };
 void image_snapshots_free(struct lunkit_snapshots *snapshots);

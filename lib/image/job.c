@@ -73,6 +73,10 @@ static const char *what_fails(const struct image_job *job)
 		return "create the snapshot";
 	case LUNKIT_SNAPSHOT_DELETE:
 		return "delete the snapshot";
+	case LUNKIT_SNAPSHOT_PROTECT:
+		return "protect the snapshot";
+	case LUNKIT_SNAPSHOT_UNPROTECT:
+		return "unprotect the snapshot";
 	case LUNKIT_SNAPSHOT_REVERT:
 		break;
 	}
@@ -219,13 +223,25 @@ int lunkit_snapshots_add(struct lunkit_snapshots *list, const struct lunkit_snap
 	if (!items)
 		return -ENOMEM;
 	list->items = items;
+	bool *is_protected = reallocarray(list->is_protected, list->count + 1, sizeof(*is_protected));
+	if (!is_protected)
+		return -ENOMEM;
+	list->is_protected = is_protected;
+	is_protected[list->count] = false;
 	items[list->count++] = *snapshot;
 	return 0;
+}
+
+void lunkit_snapshots_protected(struct lunkit_snapshots *list)
+{
+	if (list->count)
+		list->is_protected[list->count - 1] = true;
 }
 
 void image_snapshots_free(struct lunkit_snapshots *snapshots)
 {
 	free(snapshots->items);
+	free(snapshots->is_protected);
 	*snapshots = (struct lunkit_snapshots){ 0 };
 }
 
@@ -265,6 +281,9 @@ void image_snapshot(struct image *image, struct image_job *job, enum lunkit_snap
 	int r = 0;
 	if (!image->handler->snapshot)
 		r = no_snapshots(image, &job->err);
+	else if (op >= LUNKIT_SNAPSHOT_PROTECT && !(image->handler->flags & LUNKIT_HANDLER_PROTECTS))
+		r = lunkit_error_set(&job->err, EOPNOTSUPP, "%s: snapshots of images of the kind \"%s\" can't be protected", image->name,
+				     image->handler->name);
 	else if (!snapshot_name_is_valid(name))
 		r = lunkit_error_set(&job->err, EINVAL, "%s: a snapshot's name has 1 to %d bytes and no control characters", image->name,
 				     LUNKIT_SNAPSHOT_NAME_MAX - 1);

@@ -221,7 +221,7 @@ static void list_snapshots(struct job *job)
 	int r = image_snapshot_list(job->jobs->image, &snapshots, &job->err);
 	if (r == 0) {
 		for (size_t i = 0; i < snapshots.count; i++)
-			text_add_snapshot(&job->text, &snapshots.items[i]);
+			text_add_snapshot(&job->text, &snapshots.items[i], snapshots.is_protected[i]);
 		image_snapshots_free(&snapshots);
 		r = text_end(&job->text);
 	}
@@ -256,7 +256,7 @@ static void start_snapshot(struct job *job)
 {
 	const struct protocol_job *request = &job->request;
 	int r = 0;
-	if (request->flags > LUNKIT_SNAPSHOT_REVERT)
+	if (request->flags > LUNKIT_SNAPSHOT_UNPROTECT)
 		r = -EINVAL;
 	else if (request->flags == LUNKIT_SNAPSHOT_CREATE && strcmp(request->name, JOB_EXPORT_SNAPSHOT) == 0)
 		r = lunkit_error_set(&job->err, EINVAL,

@@ -72,7 +72,7 @@ void text_add_run(struct text *text, const struct lunkit_extent *run)
 	append_item(text, item);
 }
 
-void text_add_snapshot(struct text *text, const struct lunkit_snapshot *snapshot)
+void text_add_snapshot(struct text *text, const struct lunkit_snapshot *snapshot, bool is_protected)
 {
 	char time[64];
 	time_t seconds = (time_t)(snapshot->time_ns / 1000000000);
@@ -85,6 +85,7 @@ void text_add_snapshot(struct text *text, const struct lunkit_snapshot *snapshot
 		json_object_object_add(object, "time", json_object_new_string(time));
 	json_object_object_add(object, "time-ns", json_object_new_uint64(snapshot->time_ns));
 	json_object_object_add(object, "vm-state-size", json_object_new_uint64(snapshot->vm_state_size));
+	json_object_object_add(object, "protected", json_object_new_boolean(is_protected));
 	append_item(text, json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
 	json_object_put(object);
 }

@@ -4,7 +4,7 @@
 /*
  * Long answers, as JSON text into a regular file (a memfd) of the starter's: written in pieces, so that they cost the worker no memory however long they are.
  *     lunkit_map        [{"offset", "length", "data", "zero", "allocated", "backing"}, …]   data: stored, and not known to be zeros; backing: content comes from below
- *     lunkit_snapshots  [{"id", "name", "size", "time" (UTC, ISO 8601), "time-ns" (since 1970), "vm-state-size"}, …]
+ *     lunkit_snapshots  [{"id", "name", "size", "time" (UTC, ISO 8601), "time-ns" (since 1970), "vm-state-size", "protected"}, …]
  */
 
 #include <stdint.h>
@@ -23,6 +23,6 @@ struct text {
 /* -EINVAL: not a regular file. */
 int text_begin(struct text *text, int fd);
 void text_add_run(struct text *text, const struct lunkit_extent *run);
-void text_add_snapshot(struct text *text, const struct lunkit_snapshot *snapshot);
+void text_add_snapshot(struct text *text, const struct lunkit_snapshot *snapshot, bool is_protected);
 /* Ends the array. Returns the first error. */
 int text_end(struct text *text);
