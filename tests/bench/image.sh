@@ -284,7 +284,7 @@ for place in $places; do
         many=$((depth == 1 ? 40000 : 200000))
         [[ $place == shm ]] || many=$((many / 10))
         # qemu-img bench can't flush with fewer requests in between than it has in flight.
-        flush=$((depth > 64 ? depth : 64))
+        interval=$((depth > 64 ? depth : 64))
         for image in raw qcow2; do
             measure "$place" "$folder" $image read read $many "$depth" 4096 0
             measure "$place" "$folder" $image randread read $many "$depth" $stride 0
@@ -302,8 +302,8 @@ for place in $places; do
             [[ $image != fresh ]] || step=4096
             measure "$place" "$folder" lun.$image write write 3000 "$depth" $step 0
         done
-        measure "$place" "$folder" flush write write $((many / 4)) "$depth" 4096 "$flush"
-        measure "$place" "$folder" clusterflush write write 3000 "$depth" 65536 "$flush"
+        measure "$place" "$folder" flush write write $((many / 4)) "$depth" 4096 "$interval"
+        measure "$place" "$folder" clusterflush write write 3000 "$depth" 65536 "$interval"
     done
     convert_all "$place" "$folder"
     snapshot_all "$place" "$folder"

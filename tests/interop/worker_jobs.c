@@ -384,11 +384,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(an_export_shows_one_moment),
-		TEST(a_revert_keeps_to_the_largest_size),
-		TEST(one_at_a_time_and_cancelled),
-		TEST(a_worker_that_leaves_ends_its_jobs),
-		TEST(what_makes_no_sense_is_refused),
+		TEST(an_export_shows_one_moment),	  TEST(a_revert_keeps_to_the_largest_size), TEST(one_at_a_time_and_cancelled),
+		TEST(a_worker_that_leaves_ends_its_jobs), TEST(what_makes_no_sense_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
