@@ -152,7 +152,7 @@ static int open_with(struct qcow2 *q, const struct lunkit_params *params, unsign
 {
 	unsigned opened;
 	int r = lunkit_file_open(params->host, params->name, flags, &q->fd, &opened, q->is_snapshot ? NULL : err);
-	/* Who writes the image leaves a snapshot's tables alone: so they can be read without a lock where somebody does. */
+	/* Who writes the image changes nothing of what a snapshot shows: so it can be read without a lock where somebody does. */
 	if (q->is_snapshot && r < 0)
 		r = lunkit_file_open(params->host, params->name, flags | (r == -EAGAIN ? LUNKIT_FILE_UNLOCKED : 0), &q->fd, &opened, err);
 	if (r < 0)

@@ -3,6 +3,7 @@
  * Flattening: what is only in the backing file is copied, while requests go on; then the image lets go of it.
  *
  *     scan: the image's next hole ─► is it zeros below? skipped : chunk ─► several copiers: read below ─► written where still nothing is
+ *     the image done ─► the same for its snapshots (fill.c)
  *     all done, durable ─► header without the backing file's name and format (detach.c), durable ─► HOLD ─► forgotten ─► closed
  *
  * Invariants: what lies below never changes, so what was read of it is right for each cluster that is still unallocated when its write begins; such a write is
@@ -10,14 +11,13 @@
  * zeros too. Nothing becomes unallocated meanwhile (zero.c).
  *
  * Cancelled or failed, it leaves what was copied.
- *
- * Left out on purpose: images with snapshots, which read through the same backing file.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "detach.h"
+#include "flatten.h"
 
 #define COPIERS 4
 #define CHUNK ((uint64_t)1 << 20)
@@ -41,7 +41,9 @@ struct flatten {
 	struct waiter waiter; /* first */
 	struct qcow2 *q;
 	struct lunkit_job *job;
+	struct fill fill;
 	struct detach detach;
+	uint64_t total;		/* of the image and its snapshots, for progress */
 	uint64_t position, end; /* of the scan, and what there is below */
 	uint64_t hole_end;	/* position lies in a hole that ends there */
 	uint64_t data_end;	/* … and there is data below until there */
@@ -95,15 +97,25 @@ static void detached(struct detach *detach, int result)
 	flatten_end(list_entry(detach, struct flatten, detach), result);
 }
 
+static void filled(struct fill *fill, int result)
+{
+	struct flatten *flatten = list_entry(fill, struct flatten, fill);
+	if (result < 0) {
+		flatten_end(flatten, result);
+		return;
+	}
+	lunkit_job_progress(flatten->job, flatten->total, flatten->total);
+	detach_start(flatten->q, &flatten->detach, detached);
+}
+
 static void finish(struct flatten *flatten)
 {
 	if (flatten->result < 0) {
 		flatten_end(flatten, flatten->result);
 		return;
 	}
-	lunkit_job_progress(flatten->job, flatten->end, flatten->end);
 	release(flatten);
-	detach_start(flatten->q, &flatten->detach, detached);
+	fill_start(flatten->q, &flatten->fill, flatten->job, flatten->end, flatten->total, filled);
 }
 
 static void fail(struct flatten *flatten, int result)
@@ -121,7 +133,7 @@ static void copied(struct copier *copier, int result)
 	copier->next_idle = flatten->idle;
 	flatten->idle = copier;
 	flatten->busy--;
-	lunkit_job_progress(flatten->job, MIN(flatten->position, flatten->end), flatten->end);
+	lunkit_job_progress(flatten->job, MIN(flatten->position, flatten->end), flatten->total);
 	go_on(flatten);
 }
 
@@ -169,7 +181,7 @@ static void copy(struct copier *copier, uint64_t offset, uint64_t length)
 	lunkit_child_submit(flatten->q->backing, copier->child);
 }
 
-static bool is_zero(const uint8_t *data, uint64_t length)
+bool flatten_is_zero(const uint8_t *data, uint64_t length)
 {
 	return !data[0] && memcmp(data, data + 1, length - 1) == 0;
 }
@@ -199,7 +211,7 @@ int fill_step(struct qcow2_request *r)
 	if (s < 0)
 		return s;
 	uint64_t filled = 0;
-	while (filled < mapping.length && !is_zero(data + filled, MIN(q->cluster_size, mapping.length - filled)))
+	while (filled < mapping.length && !flatten_is_zero(data + filled, MIN(q->cluster_size, mapping.length - filled)))
 		filled += MIN(q->cluster_size, mapping.length - filled);
 	if (mapping.kind != MAP_UNALLOCATED)
 		skip(r, mapping.length);
@@ -282,20 +294,27 @@ static void rung(struct lunkit_alarm *alarm)
 	go_on(flatten);
 }
 
+uint64_t flatten_wait_ns(const struct lunkit_job *job, uint64_t *paid_ns, uint64_t length)
+{
+	uint64_t rate = lunkit_job_rate(job), now = clock_now_ns();
+	if (!rate)
+		return 0;
+	if (*paid_ns > now)
+		return *paid_ns - now;
+	*paid_ns = MAX(*paid_ns, now - MIN(now, BURST_NS)) + (uint64_t)((double)length * 1e9 / (double)rate);
+	return 0;
+}
+
 /* True: length bytes may be copied now. */
 static bool may_copy(struct flatten *flatten, uint64_t length)
 {
-	uint64_t rate = lunkit_job_rate(flatten->job), now = clock_now_ns();
-	if (!rate)
+	uint64_t wait = flatten_wait_ns(flatten->job, &flatten->paid_ns, length);
+	if (!wait)
 		return true;
-	if (flatten->paid_ns > now) {
-		flatten->paused = true;
-		flatten->pause.ring = rung;
-		lunkit_alarm_set(flatten->q->host, &flatten->pause, MIN(flatten->paid_ns - now, PAUSE_NS));
-		return false;
-	}
-	flatten->paid_ns = MAX(flatten->paid_ns, now - MIN(now, BURST_NS)) + (uint64_t)((double)length * 1e9 / (double)rate);
-	return true;
+	flatten->paused = true;
+	flatten->pause.ring = rung;
+	lunkit_alarm_set(flatten->q->host, &flatten->pause, MIN(wait, PAUSE_NS));
+	return false;
 }
 
 /* ---- all of it ---- */
@@ -378,12 +397,9 @@ void qcow2_flatten(void *state, struct lunkit_job *job)
 		qcow2_job_end(q, job, 0);
 		return;
 	}
-	if (q->header.snapshot_count || !q->backing) {
-		lunkit_error_set(lunkit_job_error(job), EOPNOTSUPP,
-				 "%.300s: an image with snapshots cannot be flattened: they read through its backing file", q->name);
-		qcow2_job_end(q, job,
-			      lunkit_error_hint(lunkit_job_error(job),
-						"Delete them, or export the image and each snapshot to images of their own."));
+	if (!q->backing) {
+		lunkit_error_set(lunkit_job_error(job), ENOTCONN, "%.300s: its backing file is not open", q->name);
+		qcow2_job_end(q, job, -ENOTCONN);
 		return;
 	}
 	struct flatten *flatten = calloc(1, sizeof(*flatten));
@@ -394,6 +410,7 @@ void qcow2_flatten(void *state, struct lunkit_job *job)
 	flatten->q = q;
 	flatten->job = job;
 	flatten->end = MIN(q->size, q->backing_length);
+	flatten->total = flatten->end + fill_total(q);
 	int r = prepare(flatten);
 	if (r < 0) {
 		flatten_end(flatten, r);

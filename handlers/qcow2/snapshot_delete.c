@@ -36,7 +36,7 @@ static void released(struct snapshot_job *job)
 {
 	struct qcow2 *q = job->q;
 	if (job->snapshot.l1_size)
-		free_later(q, job->snapshot.l1_offset, (uint64_t)job->snapshot.l1_size * 8, false);
+		free_later(q, job->snapshot.l1_offset, (uint64_t)job->snapshot.l1_size * 8, true);
 	snapshot_wait_freed(job, freed);
 }
 

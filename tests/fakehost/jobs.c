@@ -178,9 +178,6 @@ static void start(struct jobs *jobs, unsigned kind)
 	int chosen = -1;
 	if (kind == JOBS_CREATE && (jobs->snapshots_there >= 5 || jobs->snapshot_count == JOBS_SNAPSHOTS_MAX))
 		return;
-	/* What snapshots read through stays. */
-	if (kind == JOBS_FLATTEN && jobs->snapshots_there)
-		return;
 	if (kind == JOBS_DELETE || kind == JOBS_REVERT) {
 		chosen = choose(jobs);
 		if (chosen < 0)

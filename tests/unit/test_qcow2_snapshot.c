@@ -266,9 +266,6 @@ static void a_flattened_image_stands_alone(void **state)
 	must_create(fixture, 6 * MIB, "backing=other;backing-format=raw");
 	struct image *image = must_open(fixture, NULL);
 	fill(fixture, image, MIB, MIB, 'o');
-	assert_int_equal(snapshot(fixture, image, LUNKIT_SNAPSHOT_CREATE, "s"), 0);
-	assert_int_equal(flatten(fixture, image), -EOPNOTSUPP);
-	assert_int_equal(snapshot(fixture, image, LUNKIT_SNAPSHOT_DELETE, "s"), 0);
 	assert_int_equal(flatten(fixture, image), 0);
 	assert_int_equal(unlink(other), 0);
 	for (unsigned pass = 0; pass < 2; pass++) {
@@ -291,6 +288,47 @@ static void a_flattened_image_stands_alone(void **state)
 	struct stat status;
 	assert_int_equal(stat(path, &status), 0);
 	assert_true((uint64_t)status.st_size < 5 * MIB); /* zeros were not copied */
+}
+
+/* Snapshots keep what they have had from below, whatever happened above since. */
+static void snapshots_are_flattened_too(void **state)
+{
+	struct fixture *fixture = *state;
+	static const char *const options[] = { "", ";cluster-size=4096", ";compat=0.10", ";cluster-size=512;refcount-bits=8" };
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+		char create[100];
+		snprintf(create, sizeof(create), "backing=other;backing-format=raw%s", options[i]);
+		make_base(4 * MIB + 1024);
+		must_create(fixture, 6 * MIB, create);
+		struct image *image = must_open(fixture, NULL);
+		assert_int_equal(snapshot(fixture, image, LUNKIT_SNAPSHOT_CREATE, "nothing"), 0);
+		assert_int_equal(snapshot(fixture, image, LUNKIT_SNAPSHOT_CREATE, "nothing still"), 0);
+		fill(fixture, image, MIB, MIB, 'o');
+		assert_int_equal(snapshot(fixture, image, LUNKIT_SNAPSHOT_CREATE, "some"), 0);
+		assert_int_equal(snapshot(fixture, image, LUNKIT_SNAPSHOT_CREATE, "some still"), 0);
+		fill(fixture, image, 0, 6 * MIB, 'n');
+		assert_int_equal(flatten(fixture, image), 0);
+		assert_int_equal(unlink(other), 0);
+		assert_true(reads_as(fixture, image, 0, 6 * MIB, 'n'));
+		static const char *const names[] = { "nothing", "some", "some still", "nothing still" };
+		for (size_t k = 0; k < ARRAY_SIZE(names); k++) {
+			assert_int_equal(snapshot(fixture, image, LUNKIT_SNAPSHOT_REVERT, names[k]), 0);
+			image_close(image);
+			qemu_finds_nothing();
+			image = must_open(fixture, NULL);
+			uint64_t half = 2 * MIB + 512, quarter = MIB + 256;
+			assert_true(reads_as(fixture, image, 0, MIB, 'z'));
+			assert_true(reads_as(fixture, image, MIB, MIB, k == 1 || k == 2 ? 'o' : 'z'));
+			assert_true(reads_as(fixture, image, 2 * MIB, half - 2 * MIB, 'z'));
+			assert_true(reads_as(fixture, image, half, quarter, 0));
+			assert_true(reads_as(fixture, image, half + quarter, 4 * MIB + 1024 - half - quarter, 'z'));
+			assert_true(reads_as(fixture, image, 4 * MIB + 1024, 2 * MIB - 1024, 0));
+			assert_int_equal(snapshot(fixture, image, LUNKIT_SNAPSHOT_DELETE, names[k]), 0);
+		}
+		image_close(image);
+		qemu_finds_nothing();
+		unlink(path);
+	}
 }
 
 static void stop_at_once(struct image_job *job, uint64_t done, uint64_t total)
@@ -384,6 +422,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(narrow_refcounts_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_snapshot_is_read_while_the_image_is_written, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_flattened_image_stands_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(snapshots_are_flattened_too, setup, teardown),
 		cmocka_unit_test_setup_teardown(flattening_can_be_cancelled_and_taken_up_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(shrinking_gives_the_end_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_missing_refblock_is_made_again, setup, teardown),
