@@ -271,6 +271,15 @@ int alloc_run(struct qcow2 *q, unsigned wanted, struct waiter *waiter, struct ru
 	return -EAGAIN;
 }
 
+void alloc_tick(struct qcow2 *q)
+{
+	struct allocator *alloc = &q->alloc;
+	/* Should its slice not be in the cache, the next tick finds it there. */
+	if (alloc->ahead == alloc->ahead_seen && !q->read_only)
+		alloc_uncount(q, NULL);
+	alloc->ahead_seen = alloc->ahead;
+}
+
 void alloc_give_back(struct qcow2 *q, struct run *run, unsigned keep)
 {
 	uint64_t cluster = (run->offset >> q->cluster_bits) + keep;

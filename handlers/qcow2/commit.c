@@ -39,6 +39,7 @@ static void tick(struct lunkit_alarm *alarm)
 	struct qcow2 *q = list_entry(alarm, struct qcow2, commit.alarm);
 	struct commit *commit = &q->commit;
 	commit->armed = false;
+	alloc_tick(q);
 	if (commit->dirty_count || q->freeing.open.count || order_has_metadata(&q->order))
 		commit_want(q);
 	commit->idle_ticks = q->cache.uses == commit->uses_seen ? commit->idle_ticks + 1 : 0;

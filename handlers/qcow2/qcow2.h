@@ -275,6 +275,8 @@ int alloc_count(struct qcow2 *q, uint64_t *next, uint64_t end, struct waiter *wa
 void alloc_give_back(struct qcow2 *q, struct run *run, unsigned keep);
 /* What was counted ahead is free again. 0, -EAGAIN (parked: call it again), -errno: it leaks. */
 int alloc_uncount(struct qcow2 *q, struct waiter *waiter);
+/* Now and then: an image that nothing is allocated in keeps nothing counted ahead. */
+void alloc_tick(struct qcow2 *q);
 /* Makes the file longer where it is about to be too short; -EAGAIN when that has to be waited for. */
 int alloc_extend(struct qcow2 *q, uint64_t end, struct waiter *waiter);
 void alloc_init(struct qcow2 *q);
@@ -288,6 +290,7 @@ struct allocator {
 	uint64_t high_water;		 /* cluster: from here on everything is free; of a device: its end */
 	uint64_t file_end;		 /* bytes: the file is that long */
 	uint64_t ahead, ahead_end;	 /* fresh clusters that are counted and that nobody has */
+	uint64_t ahead_seen;		 /* by the last tick */
 	uint64_t reserved, reserved_end; /* clusters that are about to be counted: taken, whatever their refcounts say */
 	bool extending, extending_ahead;
 	uint64_t extending_to;
