@@ -217,18 +217,30 @@ void image_check(struct image *image, struct image_job *job, unsigned flags, str
 
 /* ---- snapshots ---- */
 
-int lunkit_snapshots_add(struct lunkit_snapshots *list, const struct lunkit_snapshot *snapshot)
+/* Room for 8, 16, 32, …: a format may have tens of thousands. */
+static int make_room(struct lunkit_snapshots *list)
 {
-	struct lunkit_snapshot *items = reallocarray(list->items, list->count + 1, sizeof(*items));
+	size_t room = MAX((size_t)list->count * 2, (size_t)8);
+	if (list->count && (list->count < 8 || list->count & (list->count - 1)))
+		return 0;
+	struct lunkit_snapshot *items = reallocarray(list->items, room, sizeof(*items));
 	if (!items)
 		return -ENOMEM;
 	list->items = items;
-	bool *is_protected = reallocarray(list->is_protected, list->count + 1, sizeof(*is_protected));
+	bool *is_protected = reallocarray(list->is_protected, room, sizeof(*is_protected));
 	if (!is_protected)
 		return -ENOMEM;
 	list->is_protected = is_protected;
-	is_protected[list->count] = false;
-	items[list->count++] = *snapshot;
+	return 0;
+}
+
+int lunkit_snapshots_add(struct lunkit_snapshots *list, const struct lunkit_snapshot *snapshot)
+{
+	int r = make_room(list);
+	if (r < 0)
+		return r;
+	list->is_protected[list->count] = false;
+	list->items[list->count++] = *snapshot;
 	return 0;
 }
 
