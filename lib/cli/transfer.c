@@ -141,15 +141,33 @@ static int source_reference(const struct cli_arguments *arguments, const char *f
 	return 0;
 }
 
-/* How many bytes come, which the new image has to have: what is said, or what the file on standard input holds. */
-static int input_size(const struct cli_arguments *arguments, uint64_t *ret, struct lunkit_error *err)
+/* Whether the new image can become as large as what comes. */
+static bool can_grow(const struct reference *target)
+{
+	bool known = strcmp(target->kind, "raw") == 0 || strcmp(target->kind, "qcow2") == 0;
+	return known && !strstr(target->options, "preallocation=");
+}
+
+/* How many bytes come, which the new image has to have: what is said, or what the file on standard input holds. 0: that shows when all has come. */
+static int input_size(const struct cli_arguments *arguments, const struct reference *target, uint64_t *ret, struct lunkit_error *err)
 {
 	struct stat status;
-	if (arguments->values[CLI_SIZE])
-		return verb_size(arguments->values[CLI_SIZE], ret, err);
+	uint64_t size;
+	if (arguments->values[CLI_SIZE]) {
+		int r = verb_size(arguments->values[CLI_SIZE], &size, err);
+		if (r == 0 && !size)
+			r = lunkit_error_set(err, EINVAL, "an image of 0 bytes is no disk");
+		if (r == 0)
+			*ret = size;
+		return r;
+	}
 	off_t at = lseek(STDIN_FILENO, 0, SEEK_CUR);
 	if (at >= 0 && fstat(STDIN_FILENO, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > at) {
 		*ret = (uint64_t)(status.st_size - at);
+		return 0;
+	}
+	if (can_grow(target)) {
+		*ret = 0;
 		return 0;
 	}
 	lunkit_error_set(err, EINVAL, "a pipe does not say how much comes: the new image needs a size");
@@ -165,7 +183,7 @@ static int import_stream(const struct cli_arguments *arguments, struct task *tas
 		return lunkit_error_hint(err, "store it in a file first");
 	}
 	uint64_t size = 0;
-	int r = input_size(arguments, &size, err);
+	int r = input_size(arguments, target, &size, err);
 	if (r < 0)
 		return r;
 	task->job.request.kind = PROTOCOL_JOB_IMPORT;

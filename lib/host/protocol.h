@@ -137,7 +137,7 @@ struct protocol_progress {
  *     EXPORT         the image, or its snapshot of that name, to a new image of kind format at the path target, made with options; the fd is what opening
  *                    target gives, and the starter's to name or to remove. With PROTOCOL_JOB_STREAM raw bytes to the fd, which may be a pipe (non-blocking). flags: PROTOCOL_JOB_*
  *                    A target that is no path is one of START_IMAGE's target_kind; it has no fd, and is removed again when the job fails.
- *     IMPORT         fds: the target's, as above, and a pipe (non-blocking) of at most length bytes, which is the new image's size. The worker's own image is not looked at.
+ *     IMPORT         fds: the target's, as above, and a pipe (non-blocking) of at most length bytes, which is the new image's size (0: it becomes as large as what comes). The worker's own image is not looked at.
  *     KEY            flags: enum lunkit_key_op; slot. fd: the new key, or the file that a header is saved to or comes from
  * A key for the image that an EXPORT or IMPORT makes comes as the last fd with PROTOCOL_JOB_NEW_KEY; else it has the image's.
  */

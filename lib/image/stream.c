@@ -19,8 +19,9 @@ static void work_free(struct image_stream_work *work)
 static void report(struct copying *copying)
 {
 	struct image_stream *stream = stream_work_of(copying)->stream;
+	bool known = !stream->grow || stream_work_of(copying)->fitted;
 	if (stream->progress)
-		stream->progress(stream, copying->finished, copying->total);
+		stream->progress(stream, copying->finished, known ? copying->total : 0);
 }
 
 static void closed(struct pipe *pipe)

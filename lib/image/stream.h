@@ -25,6 +25,7 @@ struct image_stream {
 	void (*progress)(struct image_stream *stream, uint64_t done, uint64_t total);
 	bool cancelled;
 	uint64_t rate; /* bytes a second that go through the descriptor; 0: no limit */
+	bool grow;     /* into an image: it becomes as large as what comes, in whole blocks of 512 bytes; until then total is told as 0 */
 	struct lunkit_error err;
 	uint64_t bytes; /* that went through the descriptor so far; for a stream into an image that tells how much came */
 	/* below: the stream's */
@@ -43,7 +44,7 @@ void image_stream_out(struct loop *loop, struct image *source, int fd, const cha
 
 /*
  * Until the end of the stream: what comes is stored as a copy stores it, sparse and compressed as options say. More than the image's size is
- * -EFBIG; less is success, with zeros in the rest. A last FLUSH makes the result durable before done(stream, 0).
+ * -EFBIG; less is success, with zeros in the rest; of one that grows, nothing at all is -ENODATA. A last FLUSH makes the result durable before done(stream, 0).
  */
 void image_stream_in(struct loop *loop, int fd, const char *label, struct image *target, const struct image_copy_options *options,
 		     struct image_stream *stream);

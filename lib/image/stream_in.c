@@ -4,6 +4,8 @@
  *
  *     descriptor ─► slot, until it is full ─► store.c ─► the slot is free
  *                                  the end: the last one is filled up with zeros to a whole unit, and what the target has behind becomes zeros
+ *
+ * A target that grows gets room ahead of need, and is cut to what came when all of that is stored.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -12,6 +14,10 @@
 
 #include "base/checked.h"
 #include "image/streaming.h"
+
+#define BLOCK ((uint64_t)512)
+/* What a target gets more, at least. */
+#define ROOM_MIN ((uint64_t)1 << 30)
 
 static void stored(struct slot *slot, int result)
 {
@@ -40,6 +46,47 @@ static void store_first(struct image_stream_work *work)
 	slot_store(slot, offset, length, stored);
 }
 
+static void resized(struct image_job *job, int result)
+{
+	struct image_stream_work *work = list_entry(job, struct image_stream_work, resize);
+	struct copying *copying = &work->copying;
+	work->resizing = false;
+	if (result < 0 && !copying->result) {
+		copying_fail(copying, result, "%s", job->err.message);
+		if (job->err.hint[0])
+			lunkit_error_hint(copying->err, "%s", job->err.hint);
+	}
+	copying->total = image_limits(copying->target)->size;
+	if (work->ended && !copying->result) {
+		work->fitted = true;
+		work->position = copying->finished = copying->total;
+	}
+	copying_done(copying, 0);
+}
+
+static void resize(struct image_stream_work *work, uint64_t size, unsigned flags)
+{
+	work->resizing = true;
+	work->copying.in_flight++;
+	work->resize = (struct image_job){ .done = resized };
+	image_resize(work->copying.target, &work->resize, size, flags);
+}
+
+/* Once nothing is in flight any more. */
+static void fit(struct image_stream_work *work)
+{
+	struct copying *copying = &work->copying;
+	uint64_t size = align_up(work->stream->bytes, BLOCK);
+	if (copying->in_flight)
+		return;
+	if (size == 0) {
+		copying_fail(copying, -ENODATA, "%s: nothing came", work->pipe.label);
+		lunkit_error_hint(copying->err, "Look at what the program before the pipe says.");
+		return;
+	}
+	resize(work, size, LUNKIT_RESIZE_SHRINK);
+}
+
 static void came(struct image_stream_work *work, uint64_t bytes)
 {
 	struct copying *copying = &work->copying;
@@ -47,7 +94,9 @@ static void came(struct image_stream_work *work, uint64_t bytes)
 	work->stream->bytes += bytes;
 	copying_moved(copying, bytes);
 	slot->filled += bytes;
-	if (work->position == copying->total) {
+	if (work->position == copying->total && work->stream->grow) {
+		resize(work, copying->total + MAX(copying->total, ROOM_MIN), 0);
+	} else if (work->position == copying->total) {
 		copying_fail(copying, -EFBIG, "%s: more comes than the %" PRIu64 " bytes that %.300s has", work->pipe.label, copying->total,
 			     image_name(copying->target));
 		lunkit_error_hint(copying->err, "Make the target larger.");
@@ -79,7 +128,7 @@ static void stream_read(struct loop_op *op, int result)
 static void read_some(struct image_stream_work *work)
 {
 	struct copying *copying = &work->copying;
-	if (work->moving || work->pipe.waiting || !copying_may_move(copying))
+	if (work->moving || work->resizing || work->pipe.waiting || !copying_may_move(copying))
 		return;
 	if (!work->first) {
 		work->first = slot_take(copying);
@@ -102,6 +151,11 @@ static void fill_rest(struct image_stream_work *work)
 {
 	struct copying *copying = &work->copying;
 	uint64_t most = store_most_zeroes(copying);
+	if (work->stream->grow && !work->fitted) {
+		if (!work->resizing)
+			fit(work);
+		return;
+	}
 	if (copying->options.target_is_zero) {
 		copying->finished += copying->total - work->position;
 		work->position = copying->total;

@@ -24,6 +24,9 @@ struct image_stream_work {
 	uint8_t *zeroes;   /* out */
 	uint64_t position; /* in: of the disk, what has been taken care of */
 	bool ended;	   /* in: the stream has */
+	/* in, where the target grows: */
+	struct image_job resize;
+	bool resizing, fitted; /* fitted: it has its last size */
 };
 
 static inline struct image_stream_work *stream_work_of(struct copying *copying)

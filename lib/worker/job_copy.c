@@ -21,6 +21,8 @@
 #include "worker/job_internal.h"
 
 #define CLOSE_LOOK_NS UINT64_C(2000000)
+/* Bytes that an image has first which becomes as large as what comes. */
+#define GROWS_FROM (UINT64_C(64) << 20)
 
 static void copy_data(struct job *job);
 static void unmake_target(struct job *job);
@@ -320,13 +322,15 @@ void job_import(struct job *job)
 	struct image_copy_options options = { .target_is_zero = true, .compress = request->flags & PROTOCOL_JOB_COMPRESS };
 	const struct lunkit_handler *handler = handler_find(request->format);
 	int input = job->fds[handler && handler->remove ? 0 : 1]; /* a new file's descriptor comes first */
-	int r = input < 0 ? lunkit_error_set(&err, EPROTO, "there is nothing to import from") : make_target(job, request->length, &err);
+	int r = input < 0 ? lunkit_error_set(&err, EPROTO, "there is nothing to import from")
+			  : make_target(job, request->length ? request->length : GROWS_FROM, &err);
 	if (r < 0) {
 		copy_finish(job, r, &err);
 		return;
 	}
 	options.target_is_zero = !(image_limits(job->target)->flags & LUNKIT_FRESH_IS_NOISE);
 	job->stream.rate = request->rate;
+	job->stream.grow = !request->length;
 	job->stream.done = stream_done;
 	job->stream.progress = stream_progress;
 	image_stream_in(job->jobs->host->loop, input, "the input", job->target, &options, &job->stream);

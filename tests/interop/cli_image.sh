@@ -220,11 +220,30 @@ last='cat | lunkit import'
 "$lunkit" import - in3.qcow2 --size 64M < <(cat first.raw) >/dev/null || complain "a pipe can't be imported"
 same in3.qcow2 first.raw
 sound in3.qcow2
-run bash -c 'cat first.raw | "$0" import - in4.qcow2' "$lunkit"
-expect_status 1
-expect_err "--size"
 run bash -c 'cat first.raw | "$0" import - in4.qcow2 --size 1M' "$lunkit"
 expect_status 1
+run bash -c 'cat first.raw | "$0" import - in4.qcow2 --option preallocation=metadata' "$lunkit"
+expect_status 1
+expect_err "--size"
+# a pipe of an unknown length: the image is as large as what came, in whole blocks
+last='cat | lunkit import, without a size'
+for target in in6.qcow2 in6.raw; do
+    "$lunkit" import - "$target" < <(cat first.raw) >/dev/null || complain "a pipe of an unknown length can't be imported"
+    same "$target" first.raw
+done
+sound in6.qcow2
+truncate -s 100M "$scratch/long"
+printf 'end' | dd of="$scratch/long" bs=1 seek=$((100 * 1048576)) conv=notrunc status=none
+"$lunkit" import - in7.qcow2 --compress < <(cat "$scratch/long") >/dev/null || complain "a long pipe can't be imported"
+"$lunkit" import - in7.raw < <(cat "$scratch/long") >/dev/null || complain "a long pipe can't be imported"
+truncate -s $((100 * 1048576 + 512)) "$scratch/long"
+expect "it is as large as what came" cmp in7.raw "$scratch/long"
+same in7.qcow2 in7.raw
+sound in7.qcow2
+rm "$scratch/long" in6.* in7.*
+run bash -c 'true | "$0" import - in4.raw' "$lunkit"
+expect_status 1
+expect_err "nothing came"
 "$lunkit" import - in5.raw <first.raw >/dev/null || complain "a file on standard input can't be imported"
 same in5.raw first.raw
 only a.qcow2 first.raw in.qcow2 in2.raw in3.qcow2 in5.raw out.qcow2 out.raw out2.raw unnamed
