@@ -189,24 +189,20 @@ int rbd_handler_create(const struct lunkit_params *params, struct lunkit_error *
 	return r;
 }
 
-int rbd_handler_remove(const struct lunkit_params *params, struct lunkit_error *err)
+int rbd_handler_remove(void *state, struct lunkit_error *err)
 {
-	struct rbd_name name;
-	struct rbd_pool pool = { 0 };
-	int r = name_new(params, &name, err);
-	if (r == 0)
-		r = rbd_connect(params, &name, &pool, err);
-	if (r < 0)
-		return r;
-	r = rbd_remove(pool.io, name.image);
-	rbd_disconnect(&pool);
+	struct rbd *rbd = state;
+	rbd_close_image(rbd);
+	int r = rbd_remove(rbd->pool.io, rbd->name.image);
 	if (r == -EBUSY) {
-		lunkit_error_set(err, r, "%.300s: it is in use", params->name);
-		return lunkit_error_hint(err, "rbd status shows by whom");
+		lunkit_error_set(err, r, "%.300s: it is in use elsewhere", rbd->label);
+		lunkit_error_hint(err, "rbd status shows by whom");
+	} else if (r == -ENOTEMPTY) {
+		r = lunkit_error_set(err, EBUSY, "%.300s: it has snapshots", rbd->label);
+		lunkit_error_hint(err, "delete them first: lunkit snapshot list, lunkit snapshot delete");
+	} else if (r < 0) {
+		rbd_say(err, r, rbd->label, "remove the image");
 	}
-	if (r == -ENOTEMPTY) {
-		lunkit_error_set(err, EBUSY, "%.300s: it has snapshots", params->name);
-		return lunkit_error_hint(err, "delete them first: lunkit snapshot list, lunkit snapshot delete");
-	}
-	return r < 0 ? rbd_say(err, r, params->name, "remove the image") : 0;
+	rbd_handler_close(rbd);
+	return r;
 }

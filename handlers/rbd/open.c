@@ -83,15 +83,19 @@ int rbd_handler_open(const struct lunkit_params *params, void **ret_state, struc
 	return 0;
 }
 
+void rbd_close_image(struct rbd *rbd)
+{
+	rbd_unwatch(rbd);
+	int r = rbd->image ? rbd_close(rbd->image) : 0;
+	rbd->image = NULL;
+	if (r < 0)
+		lunkit_log(LUNKIT_LOG_WARNING, "%s: the image was not closed in order: %s", rbd->label, strerror(-r));
+}
+
 void rbd_handler_close(void *state)
 {
 	struct rbd *rbd = state;
-	rbd_unwatch(rbd);
-	if (rbd->image) {
-		int r = rbd_close(rbd->image);
-		if (r < 0)
-			lunkit_log(LUNKIT_LOG_WARNING, "%s: the image was not closed in order: %s", rbd->label, strerror(-r));
-	}
+	rbd_close_image(rbd);
 	rbd_disconnect(&rbd->pool);
 	free(rbd);
 }

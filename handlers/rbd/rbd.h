@@ -92,6 +92,8 @@ int rbd_say(struct lunkit_error *err, int r, const char *label, const char *what
 /* open.c */
 int rbd_handler_open(const struct lunkit_params *params, void **ret_state, struct lunkit_error *err);
 void rbd_handler_close(void *state);
+/* The watch and the image; the pool stays. */
+void rbd_close_image(struct rbd *rbd);
 bool rbd_handler_busy(void *state);
 
 /* watch.c */
@@ -111,7 +113,7 @@ void rbd_extents(struct rbd_request *r);
 /* create.c */
 extern const struct lunkit_option rbd_options[];
 int rbd_handler_create(const struct lunkit_params *params, struct lunkit_error *err);
-int rbd_handler_remove(const struct lunkit_params *params, struct lunkit_error *err);
+int rbd_handler_remove(void *state, struct lunkit_error *err);
 
 /* job.c */
 void rbd_handler_resize(void *state, struct lunkit_job *job, uint64_t size, unsigned flags);

@@ -503,10 +503,10 @@ struct lunkit_handler {
 
 	unsigned flags; /* LUNKIT_HANDLER_* */
 	/*
-	 * Removes the image of that name for good; may block. One that is in use elsewhere, has snapshots or the like is -EBUSY. Without this member a name is that
-	 * of a file, which the starter removes.
+	 * Called in place of close(), which it includes: removes the image for good; may block. One that is open elsewhere, has snapshots or the like is -EBUSY; it is closed in any
+	 * case. Without this member an image is a file, which the starter removes.
 	 */
-	int (*remove)(const struct lunkit_params *params, struct lunkit_error *err);
+	int (*remove)(void *state, struct lunkit_error *err);
 };
 /* Its images are reached through TCP: the worker may open connections, which others may not. */
 #define LUNKIT_HANDLER_NETWORK 1u

@@ -86,12 +86,16 @@ bool image_is_busy(struct image *image)
 }
 
 /* Outside of the loop's own calls: the loop turns until the handler has nothing under way. */
-static void state_close(struct image *image)
+static void wait_until_idle(struct image *image)
 {
-	const struct lunkit_handler *handler = image->handler;
 	while (image_is_busy(image) && loop_turn(image->host->loop, true) >= 0)
 		;
-	handler->close(image->state);
+}
+
+static void state_close(struct image *image)
+{
+	wait_until_idle(image);
+	image->handler->close(image->state);
 }
 
 int image_open(struct lunkit_host *host, const struct lunkit_handler *handler, const struct image_params *params, struct image **ret,
@@ -134,16 +138,40 @@ int image_open(struct lunkit_host *host, const struct lunkit_handler *handler, c
 	return 0;
 }
 
-void image_close(struct image *image)
+static void check_idle(const struct image *image)
 {
-	if (!image)
-		return;
 	if (image->in_flight || !list_empty(&image->waiting) || !list_empty(&image->held)) {
 		log_error("%s: the image was closed with requests in flight", image->name);
 		abort();
 	}
+}
+
+void image_close(struct image *image)
+{
+	if (!image)
+		return;
+	check_idle(image);
 	state_close(image);
 	image_free(image);
+}
+
+int image_remove(struct image *image, struct lunkit_error *err)
+{
+	const struct lunkit_handler *handler = image->handler;
+	if (err)
+		err->code = 0;
+	check_idle(image);
+	if (!handler->remove) {
+		int r = lunkit_error_set(err, EOPNOTSUPP, "%s: lunkit removes no images of the kind \"%s\"", image->name, handler->name);
+		image_close(image);
+		return r;
+	}
+	wait_until_idle(image);
+	int r = handler->remove(image->state, err);
+	if (r < 0)
+		failed(r, image->name, "remove the image", err);
+	image_free(image);
+	return r;
 }
 
 int image_create(struct lunkit_host *host, const struct lunkit_handler *handler, const struct image_params *params,
@@ -167,24 +195,6 @@ int image_create(struct lunkit_host *host, const struct lunkit_handler *handler,
 	r = handler->create(&checked, err);
 	free(values);
 	return r < 0 ? failed(r, params->name, "create the image", err) : 0;
-}
-
-int image_remove(struct lunkit_host *host, const struct lunkit_handler *handler, const struct image_params *params,
-		 struct lunkit_error *err)
-{
-	struct lunkit_params checked;
-	struct lunkit_option_value *values = NULL;
-	if (err)
-		err->code = 0;
-	if (!handler->remove)
-		return lunkit_error_set(err, EOPNOTSUPP, "%.300s: lunkit removes no images of the kind \"%s\"", params->name,
-					handler->name);
-	int r = make_params(host, handler, params, LUNKIT_OPTION_OPEN | LUNKIT_OPTION_CREATE, &checked, &values, err);
-	if (r < 0)
-		return r;
-	r = handler->remove(&checked, err);
-	free(values);
-	return r < 0 ? failed(r, params->name, "remove the image", err) : 0;
 }
 
 const struct lunkit_limits *image_limits(const struct image *image)

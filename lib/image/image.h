@@ -99,9 +99,8 @@ bool image_is_busy(struct image *image);
 void image_close(struct image *image);
 int image_create(struct lunkit_host *host, const struct lunkit_handler *handler, const struct image_params *params,
 		 struct lunkit_error *err);
-/* What image_create() made, with the params that it had. -EOPNOTSUPP: images of this kind are files. */
-int image_remove(struct lunkit_host *host, const struct lunkit_handler *handler, const struct image_params *params,
-		 struct lunkit_error *err);
+/* Closes it, as image_close() does, and removes it for good. -EOPNOTSUPP: images of this kind are files. */
+int image_remove(struct image *image, struct lunkit_error *err);
 
 /*
  * The handler's limits with every default filled in, block_size included. The maxima are UINT64_MAX where there is none; optimal_transfer is 0

@@ -25,7 +25,6 @@
 #define GROWS_FROM (UINT64_C(64) << 20)
 
 static void copy_data(struct job *job);
-static void unmake_target(struct job *job);
 
 static struct job *job_of(struct image_job *work)
 {
@@ -54,6 +53,15 @@ static void unsnapshot_done(struct image_job *work, int result)
 	copy_end(job);
 }
 
+static void close_target(struct job *job)
+{
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	if (!job->target || job->target_is_file || job->result == 0)
+		image_close(job->target);
+	else if (image_remove(job->target, &err) < 0)
+		log_error("what was made stays there: %s", err.message);
+}
+
 static void close_look(struct loop_alarm *alarm)
 {
 	struct job *job = list_entry(alarm, struct job, alarm);
@@ -61,10 +69,9 @@ static void close_look(struct loop_alarm *alarm)
 		loop_alarm_set(job->jobs->host->loop, alarm, CLOSE_LOOK_NS);
 		return;
 	}
-	image_close(job->target);
+	close_target(job);
 	image_close(job->view);
 	job->target = job->view = NULL;
-	unmake_target(job);
 	if (!job->has_snapshot) {
 		copy_end(job);
 		return;
@@ -243,7 +250,7 @@ static int make_target(struct job *job, uint64_t size, struct lunkit_error *err)
 		jobs->target = request->target;
 		jobs->target_fd = job->fds[0];
 	}
-	job->made = (struct image_params){
+	struct image_params params = {
 		.name = request->target,
 		.options = request->options[0] ? request->options : NULL,
 		.cache = LUNKIT_CACHE_WRITEBACK,
@@ -254,25 +261,15 @@ static int make_target(struct job *job, uint64_t size, struct lunkit_error *err)
 	if (job->new_key.bytes)
 		jobs->host->key = &job->new_key;
 	jobs->host->key_used = false;
-	int r = image_create(jobs->host, handler, &job->made, err);
-	struct image_params params = job->made;
+	int r = image_create(jobs->host, handler, &params, err);
 	if (is_file)
 		params.options = NULL;
 	params.new = !is_file;
-	if (r == 0) {
-		job->maker = is_file ? NULL : handler;
+	job->target_is_file = is_file;
+	if (r == 0)
 		r = image_open(jobs->host, handler, &params, &job->target, err);
-	}
 	jobs->host->key = own;
 	return r < 0 ? r : key_check_use(jobs->host, job->new_key.bytes, request->target, request->format, err);
-}
-
-/* A new image that is no file is ours to remove when it is not what it was to be. */
-static void unmake_target(struct job *job)
-{
-	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	if (job->result < 0 && job->maker && image_remove(job->jobs->host, job->maker, &job->made, &err) < 0)
-		log_error("what was made of '%.300s' stays there: %s", job->made.name, err.message);
 }
 
 static void copy_data(struct job *job)

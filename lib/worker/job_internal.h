@@ -38,11 +38,10 @@ struct job {
 	enum copy_step step;
 	struct image_copy copy;
 	struct image_stream stream;
-	struct image *view;		    /* the snapshot that is exported, opened a second time */
-	struct image *target;		    /* what is written */
-	const struct lunkit_handler *maker; /* of a target that is no file, once it is there */
-	struct image_params made;	    /* how it was made */
-	bool has_snapshot;		    /* JOB_EXPORT_SNAPSHOT is there and is ours */
+	struct image *view;   /* the snapshot that is exported, opened a second time */
+	struct image *target; /* what is written */
+	bool target_is_file;  /* which the starter removes when the job fails; any other is ours to remove */
+	bool has_snapshot;    /* JOB_EXPORT_SNAPSHOT is there and is ours */
 	int result;
 	bool is_stream; /* how much of it was stored is not known */
 	uint64_t bytes_read, bytes_written;
