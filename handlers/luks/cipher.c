@@ -86,12 +86,23 @@ static int unknown(const char *spec, size_t key_bytes, const char *name, struct 
 		err, "aes-xts-plain64, aes-cbc-essiv:sha256 and aes-cbc-plain64 are; copy the image with the tool that made it.");
 }
 
-int cipher_new(const char *spec, const uint8_t *key, size_t key_bytes, unsigned sector_size, const char *name, struct lunkit_cipher **ret,
-	       struct lunkit_error *err)
+static size_t find(const char *spec, size_t key_bytes)
 {
 	size_t kind = 0;
 	while (kind < ARRAY_SIZE(kinds) && (strcmp(kinds[kind].spec, spec) != 0 || kinds[kind].key_bytes != key_bytes))
 		kind++;
+	return kind;
+}
+
+int cipher_check(const char *spec, size_t key_bytes, const char *name, struct lunkit_error *err)
+{
+	return find(spec, key_bytes) < ARRAY_SIZE(kinds) ? 0 : unknown(spec, key_bytes, name, err);
+}
+
+int cipher_new(const char *spec, const uint8_t *key, size_t key_bytes, unsigned sector_size, const char *name, struct lunkit_cipher **ret,
+	       struct lunkit_error *err)
+{
+	size_t kind = find(spec, key_bytes);
 	if (kind == ARRAY_SIZE(kinds))
 		return unknown(spec, key_bytes, name, err);
 	struct lunkit_cipher *cipher = calloc(1, sizeof(*cipher));

@@ -8,6 +8,8 @@
 
 #include "image/crypt.h"
 
+/* Whether there is such a cipher here, before a key is derived for it; -ENOTSUP names it. */
+int cipher_check(const char *spec, size_t key_bytes, const char *name, struct lunkit_error *err);
 /*
  * spec: "aes-xts-plain64" and what else cipher.c lists; anything else is -ENOTSUP with its name. key: the volume key, key_bytes long; copied into the cipher's own contexts, which
  * wipe it.

@@ -96,15 +96,9 @@ static int make_header(const struct lunkit_params *params, uint8_t **ret_header,
 				 params->size, format.sector_size);
 		return lunkit_error_hint(err, "The next size that is: %" PRIu64 ".", align_up(params->size, format.sector_size));
 	}
-	/* That this cipher takes such a key shows with any key, before anything is made. */
-	uint8_t trial[64];
-	struct lunkit_cipher *cipher;
-	for (size_t i = 0; i < sizeof(trial); i++)
-		trial[i] = (uint8_t)i;
-	int r = cipher_new(format.cipher, trial, format.key_bits / 8, format.sector_size, params->name, &cipher, err);
+	int r = cipher_check(format.cipher, format.key_bits / 8, params->name, err);
 	if (r < 0)
 		return r;
-	cipher_free(cipher);
 	return header_format(&format, key, key_length, params->name, ret_header, ret_length, &facts, err);
 }
 

@@ -288,6 +288,8 @@ int header_unlock(const struct lunkit_crypt_store *store, const uint8_t *key, si
 	if (r == 0)
 		r = header_read_facts(store->name, copy.device, &facts, err);
 	if (r == 0)
+		r = cipher_check(facts.cipher, facts.key_bits / 8, store->name, err);
+	if (r == 0)
 		r = header_need_key(store->name, key, err);
 	size_t length = r == 0 ? facts.key_bits / 8 : 0;
 	char *volume_key = length ? lunkit_secret_new(length) : NULL;
@@ -310,6 +312,8 @@ int header_unlock(const struct lunkit_crypt_store *store, const uint8_t *key, si
 
 /* ---- making one ---- */
 
+bool header_cheap_keys;
+
 void header_set_kdf(const struct lunkit_crypt_format *format, struct crypt_pbkdf_type *ret)
 {
 	bool argon = format->version == 2;
@@ -322,6 +326,11 @@ void header_set_kdf(const struct lunkit_crypt_format *format, struct crypt_pbkdf
 							  : HEADER_DERIVATION_KIB,
 		.parallel_threads = argon ? 2 : 0,
 	};
+	if (!header_cheap_keys)
+		return;
+	ret->flags = CRYPT_PBKDF_NO_BENCHMARK;
+	ret->iterations = argon ? 4 : 1000; /* the fewest that are allowed */
+	ret->max_memory_kb = argon ? 32 : 0;
 }
 
 static int format_device(struct header_copy *copy, const struct lunkit_crypt_format *format, const uint8_t *key, size_t key_length)

@@ -29,6 +29,8 @@ int reopen_path(const char *path)
 {
 	int fd = 0;
 	size_t length = strlen(FOLDER);
+	if (!path)
+		return -EFAULT;
 	if (strncmp(path, FOLDER, length) != 0 || !path[length])
 		return -EPERM;
 	for (const char *digit = path + length; *digit; digit++) {

@@ -66,6 +66,8 @@ static int print_options(sd_bus_message *call)
 			printf(" %s=%u", key, u);
 		else if (contents[0] == 't' && sd_bus_message_read(call, "v", "t", &t) >= 0)
 			printf(" %s=%llu", key, (unsigned long long)t);
+		else if (contents[0] == 'h' && sd_bus_message_read(call, "v", "h", &number) >= 0)
+			printf(" %s=descriptor", key);
 		r = sd_bus_message_exit_container(call);
 	}
 	printf("\n");

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+lunkit_unit_test(secret base)
+lunkit_unit_test(key host)
+lunkit_unit_test(reopen worker)
+if(TARGET static_luks)
+	foreach(name luks_cipher luks_header luks_image)
+		lunkit_unit_test(${name} static_luks static_raw)
+		target_include_directories(test_${name} PRIVATE "${CMAKE_SOURCE_DIR}/handlers/luks")
+	endforeach()
+endif()
