@@ -23,6 +23,11 @@ imgio() {
     err=$(<"$scratch/.err")
 }
 
+# is_open NAME : somebody watches the image
+is_open() {
+    rbd status "rbd/$1" --format json | jq -e '.watchers | length > 0' >/dev/null
+}
+
 last='random requests, snapshots, sizes'
 image plain 64
 imgio plain <<'END'
@@ -85,6 +90,7 @@ last='the OSD waits longer than we do'
 image suspended 64
 imgio suspended osd-op-timeout=2 < <(
     echo random 300 5 4096
+    wait_for is_open suspended
     sleep 1
     kill -STOP "$(<"$cluster/osd.pid")"
     echo random 100 6 4096
@@ -98,6 +104,7 @@ last='the cluster has shut us out'
 image fenced 16
 imgio fenced < <(
     echo random 100 5 4096 nodiscard
+    wait_for is_open fenced
     sleep 1
     # shellcheck disable=SC2046 # one address
     ceph osd blocklist add $(rbd status rbd/fenced --format json | jq -r '.watchers[0].address') 60 >/dev/null 2>&1
@@ -121,6 +128,7 @@ is_full() {
 }
 imgio full osd-op-timeout=10 < <(
     echo random 10 5 4096 nodiscard
+    wait_for is_open full
     sleep 1
     set_ratios 0.001 0.002 0.003
     wait_for is_full
