@@ -2,8 +2,10 @@
 /* D-Bus values to JSON, and reading JSON objects without surprises: members that are missing or of another type read as empty. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "cli/bus.h"
 
 void bus_key_to_json(const char *name, char *out, size_t size)
@@ -177,5 +179,10 @@ const char *json_string_at(struct json_object *object, const char *key, size_t i
 
 void json_print(struct json_object *object)
 {
-	puts(json_object_to_json_string_ext(object, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE));
+	char *text = strdup(
+		json_object_to_json_string_ext(object, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE));
+	if (text)
+		utf8_make_valid(text);
+	puts(text ? text : "null");
+	free(text);
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "daemon/service.h"
 #include "pool/bus.h"
 
@@ -49,7 +50,7 @@ int bus_reply_error(sd_bus_message *call, const struct lunkit_error *err)
 {
 	char text[LUNKIT_ERROR_MESSAGE_MAX + LUNKIT_ERROR_HINT_MAX + 2];
 	snprintf(text, sizeof(text), "%s%s%s", err->message[0] ? err->message : strerror(err->code), err->hint[0] ? "\n" : "", err->hint);
-	bus_make_valid(text);
+	utf8_make_valid(text);
 	sd_bus_error error = SD_BUS_ERROR_MAKE_CONST(bus_error_name(err->code), text);
 	int r = sd_bus_reply_method_error(call, &error);
 	return r < 0 ? r : 1;

@@ -41,7 +41,6 @@ int bus_reply_error(sd_bus_message *call, const struct lunkit_error *err);
 const char *bus_error_name(int code);
 
 /* bus_text.c */
-void bus_make_valid(char *text); /* replaces what is not UTF-8 by question marks */
 int bus_append_text(sd_bus_message *message, const char *text);
 int bus_append_names(sd_bus_message *message, const struct names *names);
 

@@ -5,10 +5,13 @@
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/utf8.h"
 
 static void flush(struct text *text)
 {
@@ -86,7 +89,13 @@ void text_add_snapshot(struct text *text, const struct lunkit_snapshot *snapshot
 	json_object_object_add(object, "time-ns", json_object_new_uint64(snapshot->time_ns));
 	json_object_object_add(object, "vm-state-size", json_object_new_uint64(snapshot->vm_state_size));
 	json_object_object_add(object, "protected", json_object_new_boolean(is_protected));
-	append_item(text, json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
+	char *item = strdup(json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
+	if (item) {
+		utf8_make_valid(item); /* an image made elsewhere has any bytes for a name */
+		append_item(text, item);
+	} else if (text->result == 0)
+		text->result = -ENOMEM;
+	free(item);
 	json_object_put(object);
 }
 
