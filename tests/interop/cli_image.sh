@@ -125,6 +125,14 @@ same a.qcow2 first.raw
 succeeds "$lunkit" snapshot delete a.qcow2 'second one'
 fails 1 "second one" "$lunkit" snapshot revert a.qcow2 'second one'
 sound a.qcow2
+# an image made elsewhere has any bytes for a name
+sed 's/first/f\xff"\n\x1b/' a.qcow2 >bytes.qcow2
+succeeds "$lunkit" snapshot list bytes.qcow2 --json
+expect_json '.[0].name == "f?\"\n\u001b"'
+expect "UTF-8 only" iconv -f UTF-8 -t UTF-8 -o /dev/null <<<"$out"
+succeeds "$lunkit" snapshot list bytes.qcow2
+expect_out 'f?"??'
+rm bytes.qcow2
 succeeds "$lunkit" snapshot delete a.qcow2 first
 succeeds "$lunkit" snapshot list a.qcow2
 expect_err "there are no snapshots"
@@ -192,8 +200,10 @@ succeeds "$lunkit" export a.qcow2 out.raw
 same out.raw a.qcow2
 expect "it is sparse" test "$(stat -c %b out.raw)" -lt 16384
 fails 1 "exists" "$lunkit" export a.qcow2 out.raw
-truncate -s 1M out.raw
-succeeds "$lunkit" export --force a.qcow2 out.raw --json
+for size in 0 3 1M; do # also what is no disk
+    truncate -s "$size" out.raw
+    succeeds "$lunkit" export --force a.qcow2 out.raw --json
+done
 expect_json '."bytes-read" > 0'
 same out.raw a.qcow2
 succeeds "$lunkit" export --compress a.qcow2 out.qcow2
