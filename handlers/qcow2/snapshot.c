@@ -112,13 +112,36 @@ void snapshots_free(struct snapshot *snapshots, unsigned count)
 	free(snapshots);
 }
 
+/* Tens of thousands of small entries are no reason for as many reads past the page cache: a window moves over the table. */
+#define WINDOW_BYTES (64u << 10)
+struct window {
+	uint8_t *bytes;
+	uint64_t offset; /* of what is in it; UINT64_MAX: nothing */
+};
+
+static int read_table(struct qcow2 *q, struct window *window, void *to, size_t length, uint64_t offset)
+{
+	if (length > WINDOW_BYTES / 2)
+		return file_read(q, to, length, offset);
+	if (offset < window->offset || offset - window->offset > WINDOW_BYTES - length) {
+		uint64_t from = align_down(offset, MAX(512, q->geometry.offset_alignment));
+		window->offset = UINT64_MAX;
+		int r = file_read(q, window->bytes, WINDOW_BYTES, from);
+		if (r < 0)
+			return r;
+		window->offset = from;
+	}
+	memcpy(to, window->bytes + (offset - window->offset), length);
+	return 0;
+}
+
 /* Returns 0 with *ret_end, where it ends; -EINVAL: damaged. */
-static int load_entry(struct qcow2 *q, uint64_t offset, uint64_t end, struct snapshot *ret, uint64_t *ret_end)
+static int load_entry(struct qcow2 *q, struct window *window, uint64_t offset, uint64_t end, struct snapshot *ret, uint64_t *ret_end)
 {
 	uint8_t fixed[SNAPSHOT_FIXED_LENGTH];
 	if (offset + sizeof(fixed) > end)
 		return -EINVAL;
-	int r = file_read(q, fixed, sizeof(fixed), offset);
+	int r = read_table(q, window, fixed, sizeof(fixed), offset);
 	if (r < 0)
 		return r;
 	uint64_t length = sizeof(fixed) + (uint64_t)extra_length(fixed) + id_length(fixed) + name_length(fixed);
@@ -132,7 +155,7 @@ static int load_entry(struct qcow2 *q, uint64_t offset, uint64_t end, struct sna
 	if (!ret->raw)
 		return -ENOMEM;
 	ret->raw_length = length;
-	r = file_read(q, ret->raw, length, offset);
+	r = read_table(q, window, ret->raw, length, offset);
 	/* It has been checked once, and is not read twice. */
 	memcpy(ret->raw, fixed, sizeof(fixed));
 	ret->size = extra_length(fixed) >= SNAPSHOT_EXTRA_SIZE + 8 ? get_be64(ret->raw + SNAPSHOT_FIXED_LENGTH + SNAPSHOT_EXTRA_SIZE)
@@ -149,10 +172,12 @@ int snapshots_load(struct qcow2 *q, struct lunkit_error *err)
 	if (!count)
 		return 0;
 	struct snapshot *snapshots = calloc(count, sizeof(*snapshots));
-	if (!snapshots)
-		return lunkit_error_set(err, ENOMEM, "%.300s: not enough memory", q->name);
+	struct window window = { .bytes = file_buffer(q, WINDOW_BYTES), .offset = UINT64_MAX };
+	if (!snapshots || !window.bytes)
+		r = -ENOMEM;
 	for (; loaded < count && r == 0; loaded++)
-		r = load_entry(q, offset, end, &snapshots[loaded], &offset);
+		r = load_entry(q, &window, offset, end, &snapshots[loaded], &offset);
+	free(window.bytes);
 	if (r < 0) {
 		snapshots_free(snapshots, loaded);
 		return r == -EINVAL ? bad_table(q, err)
