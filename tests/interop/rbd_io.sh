@@ -38,17 +38,17 @@ snapshot create s1
 random 300 2 4194304
 verify
 snapshot create s2
-random 500 3 65536
+random 300 3 65536
 snapshot revert s1
 verify
 random 300 7 4096
 snapshot revert s2
 verify
 resize 134217728
-random 500 4 4194304
+random 300 4 4194304
 verify
 resize 33554432 shrink
-random 500 4 4194304
+random 300 4 4194304
 verify
 snapshot delete s1 during
 snapshot delete s2
@@ -80,7 +80,7 @@ image restarted 64
     "$sources/scripts/ceph" start "$cluster" osd
 ) >/dev/null 2>&1 &
 imgio restarted <<'END'
-random 5000 5 4096
+random 4000 5 4096
 verify
 END
 wait "$!"
@@ -142,8 +142,10 @@ is_empty() {
     ! is_full
 }
 expect "the pool has room again" wait_for is_empty
-imgio full <<'END'
-flush
+image roomy 16
+imgio roomy <<'END'
+random 50 6 4096
+verify
 END
 expect_status 0
 finish
