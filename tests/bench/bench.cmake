@@ -14,6 +14,13 @@ if(TARGET handler_rbd)
 	add_dependencies(bench_image handler_rbd)
 endif()
 
+if(TARGET static_luks)
+	add_executable(bench_cipher bench/cipher.c)
+	target_include_directories(bench_cipher PRIVATE "${CMAKE_SOURCE_DIR}/handlers/luks")
+	target_link_libraries(bench_cipher PRIVATE static_luks)
+	add_dependencies(bench_image handler_luks)
+endif()
+
 if(TARGET handler_qcow2)
 	add_executable(bench_snapshot bench/snapshot.c)
 	target_link_libraries(bench_snapshot PRIVATE interop_engine)

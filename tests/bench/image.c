@@ -3,7 +3,7 @@
  * Drives lunkit's engine as `qemu-img bench` drives QEMU's: the same requests in the same order, the same number in flight, each with a buffer of
  * its own; with a flush interval, what is in flight is waited for, flushed, and then it goes on.
  *
- *     image KIND PATH read|write COUNT DEPTH SIZE STEP FLUSH-INTERVAL none|writeback|survive [OPTIONS]
+ *     image KIND PATH read|write COUNT DEPTH SIZE STEP FLUSH-INTERVAL none|writeback|survive [OPTIONS [KEY-FILE]]
  *     seconds user-seconds system-seconds
  */
 #include <stdio.h>
@@ -97,7 +97,8 @@ int main(int argc, char **argv)
 {
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
 	if (argc < 10) {
-		fprintf(stderr, "usage: %s KIND PATH read|write COUNT DEPTH SIZE STEP FLUSH-INTERVAL none|writeback [OPTIONS]\n", argv[0]);
+		fprintf(stderr, "usage: %s KIND PATH read|write COUNT DEPTH SIZE STEP FLUSH-INTERVAL none|writeback [OPTIONS [KEY-FILE]]\n",
+			argv[0]);
 		return 2;
 	}
 	bench.op = strcmp(argv[3], "read") == 0 ? LUNKIT_READ : LUNKIT_WRITE;
@@ -114,7 +115,7 @@ int main(int argc, char **argv)
 	if (!bench.left || !bench.depth || bench.depth > 4096 || !bench.size || !bench.step)
 		give_up("arguments", "a number is missing");
 	if (engine_start(&bench.engine, argv[1], bench.depth, wakeup_poll_window_ns(), &err) < 0 ||
-	    engine_open(&bench.engine, &params, &err) < 0)
+	    (argc > 11 && engine_take_key(&bench.engine, argv[11], &err) < 0) || engine_open(&bench.engine, &params, &err) < 0)
 		give_up(argv[2], err.message);
 	bench.image_size = image_limits(bench.engine.image)->size;
 	char *memory = aligned_alloc(4096, (bench.size + 4095) / 4096 * 4096 * bench.depth);

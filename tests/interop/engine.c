@@ -48,6 +48,23 @@ int engine_start(struct engine *engine, const char *kind, unsigned depth, uint64
 	return 0;
 }
 
+int engine_take_key(struct engine *engine, const char *path, struct lunkit_error *err)
+{
+	const struct lunkit_handler *handler;
+	uint8_t bytes[4096];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = fd < 0 ? -1 : read(fd, bytes, sizeof(bytes));
+	if (fd >= 0)
+		close(fd);
+	if (length <= 0 || !(engine->key.bytes = lunkit_secret_new((size_t)length)))
+		return lunkit_error_set(err, EIO, "cannot read the key %s", path);
+	engine->key.length = (size_t)length;
+	memcpy(engine->key.bytes, bytes, (size_t)length);
+	engine->host.key = &engine->key;
+	/* also for kinds that find encryption through it */
+	return handler_load(getenv("LUNKIT_HANDLERS"), "luks", &handler, err);
+}
+
 int engine_open(struct engine *engine, const struct image_params *params, struct lunkit_error *err)
 {
 	return image_open(&engine->host, engine->handler, params, &engine->image, err);
@@ -99,4 +116,5 @@ void engine_stop(struct engine *engine)
 	if (engine->image)
 		engine_close(engine);
 	loop_free(engine->loop);
+	lunkit_secret_free(engine->key.bytes, engine->key.length);
 }

@@ -10,10 +10,13 @@ struct engine {
 	struct lunkit_host host;
 	const struct lunkit_handler *handler;
 	struct image *image;
+	struct image_key key;
 };
 
 /* Handlers come from the folder in the environment's LUNKIT_HANDLERS. -errno with the error set. */
 int engine_start(struct engine *engine, const char *kind, unsigned depth, uint64_t poll_max_ns, struct lunkit_error *err);
+/* The key of the image that is opened next: a file's content. */
+int engine_take_key(struct engine *engine, const char *path, struct lunkit_error *err);
 int engine_open(struct engine *engine, const struct image_params *params, struct lunkit_error *err);
 void engine_close(struct engine *engine);
 /* One request from beginning to end. */
