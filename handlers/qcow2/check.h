@@ -18,6 +18,7 @@ struct check {
 	unsigned flags;
 	struct lunkit_check_report *report;
 	uint64_t clusters; /* of the file */
+	bool behind_end;   /* something refers to what lies behind these */
 	uint16_t *counts;
 	uint8_t *buffer; /* a cluster */
 };

@@ -18,6 +18,7 @@ void check_count(struct check *check, uint64_t offset, uint64_t length, const ch
 	uint64_t first = offset >> q->cluster_bits, last = (offset + length - 1) >> q->cluster_bits;
 	for (uint64_t cluster = first; cluster <= last; cluster++) {
 		if (cluster >= check->clusters) {
+			check->behind_end = true;
 			check_found(check, "%s at %#llx lies behind the file's end", what, (unsigned long long)offset);
 			return;
 		}
@@ -44,6 +45,9 @@ static void count_entry(struct check *check, uint64_t entry, bool active)
 	case MAP_ZERO_ALLOCATED:
 	case MAP_NORMAL:
 		offset = entry & ENTRY_OFFSET;
+		if (entry & L2_RESERVED)
+			check_found(check, "bits that mean nothing are set where a cluster is mapped, at %#llx",
+				    (unsigned long long)offset);
 		if (offset & q->cluster_mask)
 			check_found(check, "a cluster lies between two clusters, at %#llx", (unsigned long long)offset);
 		else
@@ -57,6 +61,8 @@ static int count_l2(struct check *check, uint64_t l1_entry, bool active)
 {
 	struct qcow2 *q = check->q;
 	uint64_t offset = l1_entry & ENTRY_OFFSET;
+	if (l1_entry & ~(ENTRY_OFFSET | ENTRY_COPIED))
+		check_found(check, "bits that mean nothing are set where an L2 table is named, at %#llx", (unsigned long long)offset);
 	if (!offset)
 		return 0;
 	if (offset & q->cluster_mask) {

@@ -71,6 +71,7 @@
 #define ENTRY_COPIED (1ull << 63) /* the refcount is exactly one */
 #define L2_COMPRESSED (1ull << 62)
 #define L2_ZERO 1ull
+#define L2_RESERVED 0x3f000000000001feull /* unless it is compressed */
 #define REFTABLE_OFFSET 0xfffffffffffffe00u
 
 /* A snapshot table entry: where its fields are; then extra data, id, name, padded to 8 bytes. */

@@ -239,6 +239,40 @@ static void a_leak_is_found_and_repaired(void **state)
 	qemu_finds_nothing(path);
 }
 
+/* A cluster that was cut off with the file's end is lost; what is written later must not appear in its place. */
+static void what_lies_behind_the_end_is_no_leak(void **state)
+{
+	uint64_t refblock;
+	make_used(*state, &refblock);
+	uint64_t l2 = header_field((unsigned)header_field(40)) & 0x00fffffffffffe00ull;
+	uint64_t last = header_field((unsigned)l2 + 2 * 8) & 0x00fffffffffffe00ull;
+	assert_int_equal(truncate(path, (off_t)last), 0);
+	struct image *image = must_open(*state, NULL, false);
+	struct lunkit_check_report report = check(*state, image, LUNKIT_CHECK_REPAIR_ALL);
+	assert_int_equal(report.corruptions, 1);
+	assert_int_equal(report.leaks + report.leaks_fixed, 0);
+	fill(*state, image, MIB, MIB, 0x44);
+	assert_true(reads_as(*state, image, 0, 2 * 65536, 0x33));
+	fill(*state, image, 2 * 65536, 65536, 0x55);
+	assert_true(reads_as(*state, image, MIB, MIB, 0x44));
+	image_close(image);
+}
+
+static void bits_that_mean_nothing_are_found(void **state)
+{
+	uint64_t refblock;
+	make_used(*state, &refblock);
+	uint64_t l1 = header_field(40), l2 = header_field((unsigned)l1) & 0x00fffffffffffe00ull;
+	put_byte(l2 + 7, 0x10);	    /* of the first entry */
+	put_byte(l2 + 2 * 8, 0x81); /* of the third */
+	put_byte(l1, 0xc0);
+	struct image *image = must_open(*state, NULL, false);
+	struct lunkit_check_report report = check(*state, image, 0);
+	assert_int_equal(report.corruptions, 3);
+	assert_true(reads_as(*state, image, 0, 3 * 65536, 0x33));
+	image_close(image);
+}
+
 static void a_refcount_that_is_too_low_is_found_and_repaired(void **state)
 {
 	uint64_t refblock;
@@ -443,6 +477,8 @@ int main(void)
 		TEST(an_image_below_itself_is_refused),
 		TEST(a_sound_image_has_no_findings),
 		TEST(a_leak_is_found_and_repaired),
+		TEST(what_lies_behind_the_end_is_no_leak),
+		TEST(bits_that_mean_nothing_are_found),
 		TEST(a_refcount_that_is_too_low_is_found_and_repaired),
 		TEST(a_wrong_copied_bit_is_found_and_repaired),
 		TEST(a_dirty_image_is_repaired_when_it_is_opened),
