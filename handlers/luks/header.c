@@ -359,10 +359,11 @@ int header_format(const struct lunkit_crypt_format *format, const uint8_t *key, 
 {
 	struct header_copy copy = { .fd = -1 };
 	struct lunkit_crypt_facts facts;
-	int r = header_need_key(name, key, err);
-	if (r < 0)
-		return r;
-	r = copy_new(&copy, FORMAT_ROOM);
+	if (!key) {
+		lunkit_error_set(err, ENOKEY, "%.300s: an encrypted image needs a key, and none was given", name);
+		return lunkit_error_hint(err, "--key-file FILE with create, --new-key-file FILE with import, export and clone.");
+	}
+	int r = copy_new(&copy, FORMAT_ROOM);
 	if (r == 0)
 		r = format_device(&copy, format, key, key_length);
 	if (r < 0)

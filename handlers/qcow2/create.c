@@ -312,7 +312,7 @@ static int make_encryption(struct layout *layout, struct lunkit_error *err)
 	layout->crypt = lunkit_crypt_find();
 	if (!key) {
 		lunkit_error_set(err, ENOKEY, "%.300s: an encrypted image needs a key, and none was given", params->name);
-		return lunkit_error_hint(err, "--key-file FILE; FILE holds the passphrase, without a newline at its end.");
+		return lunkit_error_hint(err, "--key-file FILE with create, --new-key-file FILE with import, export and clone.");
 	}
 	if (!layout->crypt) {
 		lunkit_error_set(err, ENOENT, "%.300s: the handler for encryption is missing", params->name);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "cli/keys.h"
 #include "cli/task.h"
 #include "pool/bus.h"
 
@@ -71,6 +72,11 @@ static int make_call(struct bus *bus, const char *path, const struct offline_job
 	case PROTOCOL_JOB_IMPORT:
 	case PROTOCOL_JOB_KEY:
 		break;
+	}
+	/* The worker has the image's own key, and would use that. */
+	if (cli_keys()->new_key.fd >= 0) {
+		lunkit_error_set(err, EOPNOTSUPP, "it is attached, and what its LUN makes has its own key or none");
+		return lunkit_error_hint(err, "leave --new-key-file away, or detach it first");
 	}
 	if (!method)
 		return lunkit_error_set(err, EOPNOTSUPP, "nothing can be imported to an attached image, and its keys stay as they are");
