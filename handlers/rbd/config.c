@@ -45,85 +45,6 @@ static int read_file(struct lunkit_host *host, const char *path, char **ret, siz
 	return 0;
 }
 
-/* ---- Ceph's form of configuration ---- */
-
-static char *trim(char *text)
-{
-	text += strspn(text, " \t\r");
-	size_t length = strlen(text);
-	while (length && strchr(" \t\r", text[length - 1]))
-		text[--length] = '\0';
-	return text;
-}
-
-/* '#' and ';' begin a comment, except where they are quoted or escaped. */
-static void cut_comment(char *line)
-{
-	bool quoted = false;
-	for (char *c = line; *c; c++) {
-		if (*c == '\\' && c[1])
-			c++;
-		else if (*c == '"')
-			quoted = !quoted;
-		else if (!quoted && (*c == '#' || *c == ';')) {
-			*c = '\0';
-			return;
-		}
-	}
-}
-
-/* "mon host", "mon-host" and "mon_host" are the same. */
-static void normalize_key(char *key)
-{
-	char *to = key;
-	for (char *from = key; *from; from++) {
-		char c = *from == ' ' || *from == '\t' || *from == '-' ? '_' : *from;
-		if (c != '_' || to == key || to[-1] != '_')
-			*to++ = c;
-	}
-	*to = '\0';
-}
-
-static char *unquote(char *value)
-{
-	size_t length = strlen(value);
-	if (length >= 2 && (value[0] == '"' || value[0] == '\'') && value[length - 1] == value[0]) {
-		value[length - 1] = '\0';
-		value++;
-	}
-	return value;
-}
-
-/* Calls set(argument, key, value) for each line of that section. text is not changed. */
-static int for_section(const char *text, const char *section, int (*set)(void *argument, const char *key, char *value), void *argument)
-{
-	char *copy = strdup(text), *rest = copy;
-	bool inside = false;
-	int r = 0;
-	if (!copy)
-		return -ENOMEM;
-	size_t length = strlen(copy);
-	for (char *c = copy; (c = strstr(c, "\\\n"));) /* a line that goes on in the next */
-		c[0] = c[1] = ' ';
-	for (char *line; r == 0 && (line = strsep(&rest, "\n"));) {
-		cut_comment(line);
-		line = trim(line);
-		char *end = strchr(line, ']'), *equals = strchr(line, '=');
-		if (*line == '[' && end) {
-			*end = '\0';
-			inside = strcmp(trim(line + 1), section) == 0;
-		} else if (inside && equals && equals != line) {
-			*equals = '\0';
-			char *key = trim(line);
-			normalize_key(key);
-			r = set(argument, key, unquote(trim(equals + 1)));
-		}
-	}
-	explicit_bzero(copy, length);
-	free(copy);
-	return r;
-}
-
 /* ---- the configuration ---- */
 
 /* Files and sockets that a library would write or listen on, and what is ours to decide. */
@@ -177,7 +98,7 @@ static int find_key(struct lunkit_host *host, const char *files, const char *ent
 			continue;
 		if (r < 0)
 			return r;
-		r = for_section(text, entity, take_key, ret);
+		r = rbd_conf_section(text, entity, take_key, ret);
 		explicit_bzero(text, size);
 		free(text);
 		if (r < 0)
@@ -228,7 +149,7 @@ int rbd_configure(const struct lunkit_params *params, rados_t cluster, const cha
 	snprintf(entity, sizeof(entity), "client.%s", id);
 	const char *const sections[] = { "global", "client", entity };
 	for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]) && r == 0; i++)
-		r = for_section(text, sections[i], set_value, cluster);
+		r = rbd_conf_section(text, sections[i], set_value, cluster);
 	free(text);
 	if (r < 0)
 		return lunkit_error_set(err, r, "%.300s: %s", params->name, strerror(-r));

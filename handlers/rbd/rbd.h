@@ -77,6 +77,9 @@ int rbd_name_parse(const char *text, struct rbd_name *ret, struct lunkit_error *
 int rbd_name_of(const struct lunkit_params *params, struct rbd_name *ret, struct lunkit_error *err);
 void rbd_name_format(const struct rbd_name *name, char *ret, size_t size);
 
+/* conf.c: calls set(argument, key, value) for each line of that section until it returns less than 0; keys with '_' for spaces and hyphens. text is not changed. -ENOMEM. */
+int rbd_conf_section(const char *text, const char *section, int (*set)(void *argument, const char *key, char *value), void *argument);
+
 /* config.c: everything about a cluster before it is connected to: its configuration, who we are, the key. */
 int rbd_configure(const struct lunkit_params *params, rados_t cluster, const char *conf, const char *id, struct lunkit_error *err);
 

@@ -169,7 +169,8 @@ const struct cli_verb cli_verbs[] = {
 	  "Its kind is what its extension says (.qcow2; .raw, .img and all else: raw), or KIND: in front.\n"
 	  "Options of qcow2: backing, backing-format, cluster-size, preallocation=off|metadata|falloc|full,\n"
 	  "compression-type=zlib|zstd, lazy-refcounts, refcount-bits, compat; of raw: preallocation=off|falloc|full;\n"
-	  "of luks: version=1|2, cipher, key-size, sector-size, preallocation.\n",
+	  "of luks: version=1|2, cipher, key-size, sector-size, preallocation; of rbd: object-size, stripe-unit, stripe-count,\n"
+	  "data-pool, features, parent.\n",
 	  1, 2, CLI_VALUE_IMAGE, create_options, verb_create },
 	{ "resize", "IMAGE [[+]SIZE]", "change an image's size, attached or not",
 	  "SIZE is the new size, +SIZE grows the image by SIZE. Disks of this host show the new size when it returns.\n", 1, 2,
@@ -183,8 +184,8 @@ const struct cli_verb cli_verbs[] = {
 	  "Also while it is attached; but unmount what is on it before it is reverted.\n", 2, 3, CLI_VALUE_IMAGE, info_options,
 	  verb_snapshot, "create|list|delete|revert|protect|unprotect" },
 	{ "clone", "IMAGE NEW", "make an image that starts as another is",
-	  "NEW is a qcow2 image that lies on IMAGE, which has to stay as it is from then on.\n", 2, 2, CLI_VALUE_IMAGE, clone_options,
-	  verb_clone },
+	  "NEW is a qcow2 image that lies on IMAGE, which has to stay as it is from then on; or rbd:POOL/NEW of rbd:POOL/IMAGE@SNAPSHOT.\n",
+	  2, 2, CLI_VALUE_IMAGE, clone_options, verb_clone },
 	{ "flatten", "IMAGE", "make an image independent of what it lies on", NULL, 1, 1, CLI_VALUE_IMAGE, flatten_options, verb_flatten },
 	{ "export", "IMAGE[;snapshot=NAME] FILE|-", "copy an image, or a snapshot of it, to a file or a pipe",
 	  "FILE is there once it is complete, and not before. Standard output (-) gets the disk's bytes.\n", 2, 2, CLI_VALUE_IMAGE,
