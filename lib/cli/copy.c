@@ -60,6 +60,17 @@ static int may_be_replaced(const char *path, struct lunkit_error *err)
 	return access(path, F_OK) == 0 ? offline_is_unused(path, err) : 0;
 }
 
+/* The image would end up without its snapshots, or as one of them. While it is attached its lock says so. */
+static int refuse_itself(const struct reference *image, const char *path, struct lunkit_error *err)
+{
+	struct stat from, to;
+	if (!reference_is_path(image) || stat(image->name, &from) < 0 || stat(path, &to) < 0 || from.st_dev != to.st_dev ||
+	    from.st_ino != to.st_ino)
+		return 0;
+	lunkit_error_set(err, EINVAL, "it can't be replaced by a copy of itself");
+	return lunkit_error_hint(err, "name another file");
+}
+
 /* Where images are no files, the worker makes the new one, and removes it again when the job fails. */
 static int copy_to_storage(struct task *task, const struct reference *target, bool overwrite, struct task_result *ret,
 			   struct lunkit_error *err)
@@ -84,7 +95,9 @@ int copy_to_image(struct task *task, const struct reference *target, bool overwr
 	if (r < 0)
 		return r;
 	task->job.fds[0] = output.fd;
-	r = overwrite ? may_be_replaced(target->name, err) : 0;
+	r = overwrite ? refuse_itself(&task->reference, target->name, err) : 0;
+	if (r == 0)
+		r = overwrite ? may_be_replaced(target->name, err) : 0;
 	if (r == 0)
 		r = task_run(task, ret, err);
 	if (r == 0) {

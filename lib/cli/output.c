@@ -20,7 +20,7 @@ static void directory_of(const char *path, char *ret, size_t size)
 static int exists(const char *path, struct lunkit_error *err)
 {
 	lunkit_error_set(err, EEXIST, "cannot make '%s': it exists", path);
-	return lunkit_error_hint(err, "choose another name, or add --force to replace it");
+	return lunkit_error_hint(err, "choose another name, or remove it first; export and key backup replace it with --force");
 }
 
 int output_open(struct output *ret, const char *path, bool overwrite, struct lunkit_error *err)

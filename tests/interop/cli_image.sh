@@ -200,6 +200,10 @@ succeeds "$lunkit" export a.qcow2 out.raw
 same out.raw a.qcow2
 expect "it is sparse" test "$(stat -c %b out.raw)" -lt 16384
 fails 1 "exists" "$lunkit" export a.qcow2 out.raw
+fails 1 "a copy of itself" "$lunkit" export --force a.qcow2 ./a.qcow2
+ln a.qcow2 other-name.qcow2
+fails 1 "a copy of itself" "$lunkit" export --force other-name.qcow2 a.qcow2
+rm other-name.qcow2
 for size in 0 3 1M; do # also what is no disk
     truncate -s "$size" out.raw
     succeeds "$lunkit" export --force a.qcow2 out.raw --json
