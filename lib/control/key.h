@@ -9,6 +9,9 @@
 #include "host/key.h"
 #include "pool/reference.h"
 
+/* A worker with a key to derive is ready later: a second or two for each key slot that has to be tried, more on a machine that is busy. */
+#define KEY_READY_SECONDS 120
+
 struct control;
 
 /* From the reference's key-file, if it has one; *ret stays KEY_NONE otherwise. Reads a small file; any thread. */

@@ -518,7 +518,7 @@ void lun_start_worker(struct lun *lun)
 	struct protocol_packet packet;
 	fill_start(lun, &packet);
 	key_add_to_start(&lun->key, &packet);
-	channel_start(lun->channel, &packet, READY_SECONDS);
+	channel_start(lun->channel, &packet, lun->key.fd >= 0 ? KEY_READY_SECONDS : READY_SECONDS);
 }
 
 static void action_done(struct task *task)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "control/channel.h"
+#include "control/key.h"
 #include "control/lun.h"
 #include "control/state.h"
 
@@ -101,7 +102,7 @@ void probe_start(struct control *control, const struct reference *reference, con
 	start->uid = control->settings->uid;
 	start->gid = control->settings->gid;
 	key_add_to_start(key, &packet);
-	channel_start(probe->channel, &packet, READY_SECONDS);
+	channel_start(probe->channel, &packet, key->fd >= 0 ? KEY_READY_SECONDS : READY_SECONDS);
 }
 
 /* ---- CheckConfig ---- */

@@ -1,5 +1,5 @@
 #!/bin/bash
-# limit: 600 seconds
+# limit: 900 seconds
 # Encrypted disks: attached with a key from a file, a descriptor and targetcli; workers and lunkitd that are killed; keys that are wrong, missing and leaking.
 # shellcheck source=tests/device/lib.sh
 . "${BASH_SOURCE[0]%/*}/lib.sh"
@@ -22,9 +22,14 @@ hidden() {
 
 for image in "luks:$work/disk.raw" "$work/disk.qcow2"; do
     step "$image: fio with verification"
-    options=()
-    [[ $image != luks:* ]] || options=(--option version=1)
-    lunkit create --encrypt luks "${image#luks:}" 64M --key-file "$key" "${options[@]}"
+    # keys that cost little: the VM's processor is slow
+    case $image in
+        luks:*)
+            truncate -s 80M "$work/disk.raw"
+            cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file "$key" "$work/disk.raw"
+            ;;
+        *) lunkit create --encrypt luks "$image" 64M --key-file "$key" ;;
+    esac
     expect_error 'no key was given' -- lunkit attach "$image"
     expect_error 'does not fit' -- lunkit attach "$image" --key-file "$work/other"
     attach "$image" --key-file "$key"
@@ -45,13 +50,14 @@ for image in "luks:$work/disk.raw" "$work/disk.qcow2"; do
     expect_error attached -- lunkit key add "$image" --key-file "$key" --new-key-file "$work/other"
     lunkit info "$image" | grep -q aes-xts-plain64 || fail 'info says nothing of the encryption'
     lunkit detach "$image"
-    lunkit key add "$image" --key-file "$key" --new-key-file "$work/other"
-
-    step "$image: a key from a pipe"
-    printf %s "$(<"$key")" | lunkit attach "$image" --key-file - >/dev/null
-    expect_error 'is nothing that is there at boot' -- lunkit attach "$image" --key-file - --persist
-    lunkit detach "$image"
 done
+
+step 'a key from a pipe'
+image=luks:$work/disk.raw
+printf %s "$(<"$key")" | lunkit attach "$image" --key-file - >/dev/null
+expect_error 'is nothing that is there at boot' -- lunkit attach "$image" --key-file - --persist
+lunkit detach "$image"
+lunkit key add "$image" --key-file "$key" --new-key-file "$work/other"
 cryptsetup open --test-passphrase --key-file "$work/other" "$work/disk.raw" || fail 'cryptsetup can not open what lunkit made'
 
 step 'a key that targetcli names by its file'
