@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/stdio.h"
 #include "cli/keys.h"
 #include "cli/report.h"
 
@@ -320,6 +321,7 @@ static int run(int argc, char **argv)
 
 int cli_main(int argc, char **argv)
 {
+	stdio_fill();
 	setlocale(LC_CTYPE, "");
 	return report_finish(run(argc, argv));
 }

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/stdio.h"
 #include "control/lease.h"
 #include "daemon/service.h"
 #include "pool/bus.h"
@@ -247,6 +248,7 @@ int main(int argc, char **argv)
 	static struct service service; /* tasks may still run while main() returns */
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
 	const char *config = NULL;
+	stdio_fill();
 	for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
 		switch (option) {
 		case 'c':

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
+#include "base/stdio.h"
 #include "worker/session.h"
 
 #define SOCKET_FD 3
@@ -25,6 +26,7 @@ int main(int argc, char **argv)
 		{ 0 },
 	};
 	const char *handlers = NULL;
+	stdio_fill();
 	for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
 		switch (option) {
 		case 'd':

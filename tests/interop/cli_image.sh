@@ -200,6 +200,9 @@ succeeds "$lunkit" export a.qcow2 out.raw
 same out.raw a.qcow2
 expect "it is sparse" test "$(stat -c %b out.raw)" -lt 16384
 fails 1 "exists" "$lunkit" export a.qcow2 out.raw
+# what is said of the progress must not go into the image, whatever descriptors there are
+expect "an export without a standard error" bash -c "'$lunkit' export --rate 8M a.qcow2 quiet.qcow2 2>&- && cmp -n 4 a.qcow2 quiet.qcow2"
+rm quiet.qcow2
 fails 1 "a copy of itself" "$lunkit" export --force a.qcow2 ./a.qcow2
 ln a.qcow2 other-name.qcow2
 fails 1 "a copy of itself" "$lunkit" export --force other-name.qcow2 a.qcow2
