@@ -28,7 +28,7 @@ int cli_keys_open(const struct cli_arguments *arguments, struct lunkit_error *er
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
 		const char *source = arguments->values[options[i].id];
-		int r = source ? key_open(source, options[i].option, options[i].key, err) : 0;
+		int r = source ? key_open(source, options[i].option, false, options[i].key, err) : 0;
 		if (r < 0)
 			return r;
 	}

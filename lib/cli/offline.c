@@ -70,7 +70,7 @@ static int add_keys(struct offline *offline, const struct reference *reference, 
 	const struct cli_keys *keys = cli_keys();
 	const struct key *key = &keys->key, *parent = &keys->parent_key;
 	if (key->fd < 0 && reference->key_file[0]) {
-		int r = key_open(reference->key_file, reference->name, &offline->key, err);
+		int r = key_open(reference->key_file, reference->name, false, &offline->key, err);
 		if (r < 0)
 			return r;
 		key = &offline->key;

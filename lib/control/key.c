@@ -12,5 +12,5 @@ int control_open_key(const struct reference *reference, struct key *ret, struct 
 		lunkit_error_set(err, EINVAL, "%.200s: lunkitd can't read a key from '%.100s'", reference->name, reference->key_file);
 		return lunkit_error_hint(err, "name a file, credential:NAME or keyring:NAME");
 	}
-	return key_open(reference->key_file, reference->name, ret, err);
+	return key_open(reference->key_file, reference->name, true, ret, err);
 }

@@ -100,12 +100,16 @@ static int read_all(int fd, void *buffer, size_t room, size_t *ret_length)
 	return 0;
 }
 
-static int take(int fd, const char *what, const char *subject, struct key *ret, struct lunkit_error *err)
+static int take(int fd, const char *what, const char *subject, bool regular_only, struct key *ret, struct lunkit_error *err)
 {
 	struct stat status;
 	if (fstat(fd, &status) < 0)
 		return lunkit_error_set(err, errno, "%.200s: cannot read the key from %.200s: %s", subject, what, strerror(errno));
 	bool regular = S_ISREG(status.st_mode);
+	if (!regular && regular_only) {
+		lunkit_error_set(err, EINVAL, "%.200s: the key can't come from %.200s: it is no regular file", subject, what);
+		return lunkit_error_hint(err, "name a file that holds the key");
+	}
 	if (!regular && !S_ISFIFO(status.st_mode) && !S_ISSOCK(status.st_mode) && !(S_ISCHR(status.st_mode) && isatty(fd))) {
 		lunkit_error_set(err, EINVAL, "%.200s: the key can't come from %.200s: it is neither a file nor a pipe", subject, what);
 		return lunkit_error_hint(err, "name a file that holds the key");
@@ -138,12 +142,12 @@ int key_from_fd(int fd, const char *subject, struct key *ret, struct lunkit_erro
 	}
 	/* Somebody's opening, with somebody's position */
 	lseek(fd, 0, SEEK_SET);
-	return take(fd, "a descriptor", subject, ret, err);
+	return take(fd, "a descriptor", subject, true, ret, err);
 }
 
 /* ---- sources ---- */
 
-static int open_file(const char *path, const char *subject, struct key *ret, struct lunkit_error *err)
+static int open_file(const char *path, const char *subject, bool regular_only, struct key *ret, struct lunkit_error *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0) {
@@ -154,8 +158,9 @@ static int open_file(const char *path, const char *subject, struct key *ret, str
 	if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_mode & (S_IRWXG | S_IRWXO))
 		log_warning("%s: others than its owner may read this key file (chmod 600)", path);
 	/* O_NONBLOCK was for opening: a pipe's other end may write later */
-	fcntl(fd, F_SETFL, 0);
-	int r = take(fd, path, subject, ret, err);
+	if (!regular_only)
+		fcntl(fd, F_SETFL, 0);
+	int r = take(fd, path, subject, regular_only, ret, err);
 	close(fd);
 	return r;
 }
@@ -177,7 +182,7 @@ static int open_credential(const char *name, const char *subject, struct key *re
 		lunkit_error_set(err, errno, "%.200s: there is no credential '%.100s' to read: %s", subject, name, strerror(errno));
 		return lunkit_error_hint(err, "LoadCredential=%.60s:PATH in the unit (systemctl edit lunkitd)", name);
 	}
-	int r = take(fd, "the credential", subject, ret, err);
+	int r = take(fd, "the credential", subject, true, ret, err);
 	close(fd);
 	return r;
 }
@@ -239,13 +244,13 @@ bool key_source_is_lasting(const char *source)
 	return classify(source, &rest) != SOURCE_FD;
 }
 
-int key_open(const char *source, const char *subject, struct key *ret, struct lunkit_error *err)
+int key_open(const char *source, const char *subject, bool regular_only, struct key *ret, struct lunkit_error *err)
 {
 	const char *rest;
 	char *end;
 	switch (classify(source, &rest)) {
 	case SOURCE_FILE:
-		return open_file(rest, subject, ret, err);
+		return open_file(rest, subject, regular_only, ret, err);
 	case SOURCE_CREDENTIAL:
 		return open_credential(rest, subject, ret, err);
 	case SOURCE_KEYRING:
@@ -258,5 +263,5 @@ int key_open(const char *source, const char *subject, struct key *ret, struct lu
 		lunkit_error_set(err, EINVAL, "%.200s: 'fd:' is followed by a descriptor's number", subject);
 		return lunkit_error_hint(err, "--key-file fd:3 3< FILE");
 	}
-	return take((int)fd, fd ? "the descriptor" : "standard input", subject, ret, err);
+	return take((int)fd, fd ? "the descriptor" : "standard input", subject, false, ret, err);
 }

@@ -27,8 +27,11 @@ struct key {
 };
 #define KEY_NONE ((struct key){ .fd = -1 })
 
-/* *ret is the caller's, for key_free(). subject: what needs the key, for messages. -EINVAL for a source that is none, an empty key or one that is too long. */
-int key_open(const char *source, const char *subject, struct key *ret, struct lunkit_error *err);
+/*
+ * *ret is the caller's, for key_free(). subject: what needs the key, for messages. regular_only: files that can't make us wait,
+ * for who reads for others. -EINVAL for a source that is none, an empty key or one that is too long.
+ */
+int key_open(const char *source, const char *subject, bool regular_only, struct key *ret, struct lunkit_error *err);
 /* The same from a sealed memfd of another process, which can't make us wait; it is copied, and stays the caller's. -EINVAL for any other descriptor. */
 int key_from_fd(int fd, const char *subject, struct key *ret, struct lunkit_error *err);
 /* Takes one that is KEY_NONE, which it becomes. */

@@ -60,9 +60,9 @@ static void test_file(void **state)
 	struct key key;
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
 	write_file("key", "a\0b\n", 4);
-	assert_int_equal(key_open("key", "it", &key, &err), 0);
+	assert_int_equal(key_open("key", "it", false, &key, &err), 0);
 	holds(&key, "a\0b\n", 4);
-	assert_int_equal(key_open("file:key", "it", &key, &err), 0);
+	assert_int_equal(key_open("file:key", "it", false, &key, &err), 0);
 	holds(&key, "a\0b\n", 4);
 }
 
@@ -70,7 +70,7 @@ static void refused(const char *source, int code, const char *text)
 {
 	struct key key = KEY_NONE;
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
-	assert_int_equal(key_open(source, "the image", &key, &err), -code);
+	assert_int_equal(key_open(source, "the image", false, &key, &err), -code);
 	assert_non_null(strstr(err.message, text));
 	assert_int_equal(key.fd, -1);
 }
@@ -85,6 +85,11 @@ static void test_refused(void **state)
 	refused("key", EINVAL, "is empty");
 	assert_int_equal(truncate("key", (off_t)KEY_BYTES_MAX + 1), 0);
 	refused("key", EFBIG, "is longer");
+	/* lunkitd would wait for whoever writes */
+	struct lunkit_error err = LUNKIT_ERROR_INIT;
+	struct key key = KEY_NONE;
+	assert_int_equal(mkfifo("pipe", 0600), 0);
+	assert_int_equal(key_open("pipe", "it", true, &key, &err), -EINVAL);
 	refused("fd:x", EINVAL, "fd:");
 	refused("fd:-1", EINVAL, "fd:");
 	refused("fd:", EINVAL, "fd:");
@@ -111,7 +116,7 @@ static void test_descriptors(void **state)
 	assert_int_equal(write(ends[1], "secret", 6), 6);
 	close(ends[1]);
 	snprintf(source, sizeof(source), "fd:%d", ends[0]);
-	assert_int_equal(key_open(source, "it", &key, &err), 0);
+	assert_int_equal(key_open(source, "it", false, &key, &err), 0);
 	close(ends[0]);
 
 	/* to another process and back: only sealed ones are taken, from wherever they stand */
@@ -137,7 +142,7 @@ static void test_credential(void **state)
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
 	write_file("key", "secret", 6);
 	setenv("CREDENTIALS_DIRECTORY", folder, 1);
-	assert_int_equal(key_open("credential:key", "it", &key, &err), 0);
+	assert_int_equal(key_open("credential:key", "it", false, &key, &err), 0);
 	holds(&key, "secret", 6);
 	unsetenv("CREDENTIALS_DIRECTORY");
 }
