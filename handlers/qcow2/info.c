@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What `lunkit info` shows of a qcow2 image, and the options that it takes. */
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -31,7 +30,6 @@ int qcow2_info(void *state, struct lunkit_info *info, struct lunkit_error *err)
 	struct qcow2 *q = state;
 	const struct header *header = &q->header;
 	struct stat status;
-	char text[16];
 	if (q->locked)
 		return 0;
 	if (fstat(q->fd, &status) < 0)
@@ -44,15 +42,13 @@ int qcow2_info(void *state, struct lunkit_info *info, struct lunkit_error *err)
 	lunkit_info_bool(info, "direct-io", q->direct);
 	lunkit_info_string(info, "compat", header->version == 2 ? "0.10" : "1.1");
 	lunkit_info_bytes(info, "cluster-size", q->cluster_size);
-	snprintf(text, sizeof(text), "%u", 1u << q->refcount_order);
-	lunkit_info_string(info, "refcount-bits", text);
+	lunkit_info_number(info, "refcount-bits", 1u << q->refcount_order);
 	lunkit_info_string(info, "compression-type", header->compression == COMPRESSION_ZSTD ? "zstd" : "zlib");
 	lunkit_info_bool(info, "lazy-refcounts", header->compatible & COMPATIBLE_LAZY_REFCOUNTS);
 	lunkit_info_bool(info, "dirty", header->incompatible & INCOMPATIBLE_DIRTY);
 	lunkit_info_bool(info, "corrupt", q->is_corrupt || header->incompatible & INCOMPATIBLE_CORRUPT);
 	lunkit_info_bool(info, "bitmaps", header->has_bitmaps);
-	snprintf(text, sizeof(text), "%u", header->snapshot_count);
-	lunkit_info_string(info, "snapshots", text);
+	lunkit_info_number(info, "snapshots", header->snapshot_count);
 	if (q->encryption.crypt)
 		q->encryption.crypt->info(&q->encryption.facts, info);
 	else if (header->crypt_method)

@@ -240,13 +240,25 @@ static int make_overlay(struct task *task, struct reference *clone, uint64_t *re
 	return r;
 }
 
+/* A qcow2 image whose name does not say so would be taken for a raw one the next time, and be destroyed by the first write. */
+static int clone_reference(const struct cli_arguments *arguments, const char *to, struct reference *ret, struct lunkit_error *err)
+{
+	char name[3 * REFERENCE_NAME_MAX];
+	size_t kind = kind_length(to);
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(to, ";"), to);
+	int r = verb_reference_of(to, arguments, true, false, ret, err);
+	if (r < 0 || (kind && to[kind] == ':') || reference_kind_by_extension(name))
+		return r;
+	lunkit_error_set(err, EINVAL, "the name of the new image, '%s', does not say which kind it shall be", name);
+	return lunkit_error_hint(err, "name it %.200s.qcow2", name);
+}
+
 int verb_clone(const struct cli_arguments *arguments)
 {
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
 	struct task_result result;
 	struct reference clone;
 	const char *image = arguments->operands[0], *to = arguments->operands[1];
-	char name[3 * REFERENCE_NAME_MAX + REFERENCE_OPTIONS_MAX];
 	uint64_t size = 0;
 	bool full = cli_given(arguments, CLI_FULL);
 	struct task task = {
@@ -254,13 +266,8 @@ int verb_clone(const struct cli_arguments *arguments)
 		.job = { .use = OFFLINE_READ, .request.kind = PROTOCOL_JOB_EXPORT, .fds = { -1, -1 } },
 	};
 	int r = task_find(&task, image, arguments, false, &err);
-	/* what has no extension that says otherwise is a qcow2 image */
-	size_t kind = kind_length(to);
-	snprintf(name, sizeof(name), "%.*s", (int)strcspn(to, ";"), to);
-	bool known = (kind && to[kind] == ':') || reference_kind_by_extension(name);
-	snprintf(name, sizeof(name), "%s%s", known ? "" : "qcow2:", to);
 	if (r == 0)
-		r = verb_reference_of(name, arguments, true, false, &clone, &err);
+		r = clone_reference(arguments, to, &clone, &err);
 	struct json_object *unsafe = r == 0 && !task.attached ? verb_unsafe(&task.reference) : NULL;
 	if (unsafe)
 		report_warning("'%s' belongs to somebody else and is not safe (%s): lunkit check --safety says more", image,

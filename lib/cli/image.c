@@ -95,18 +95,40 @@ const char *verb_subject_or(const struct reference *reference, const char *other
 	return reference->name[0] ? verb_subject(reference) : otherwise;
 }
 
-bool verb_attached(const char *text, struct bus *ret_bus, char **ret_path)
+/* -EACCES: lunkitd does not tell us. Any other failure: it is not attached. */
+static int find_attached(const char *text, struct bus *ret_bus, char **ret_path)
 {
 	struct bus bus = { 0 };
-	if (bus_open(&bus, NULL) == 0 && bus_find(&bus, text, ret_path, NULL) == 0) {
+	int r = bus_open(&bus, NULL);
+	if (r == 0)
+		r = bus_find(&bus, text, ret_path, NULL);
+	if (r < 0)
+		bus_close(&bus);
+	else
 		*ret_bus = bus;
-		return true;
-	}
-	bus_close(&bus);
-	return false;
+	return r;
 }
 
-/* "virtual-size" to "virtual size", and values as people read them. Objects and arrays below it are shown as JSON. */
+bool verb_attached(const char *text, struct bus *ret_bus, char **ret_path)
+{
+	return find_attached(text, ret_bus, ret_path) == 0;
+}
+
+/* "one, two" of an array of words, the caller's; NULL for any other value. */
+static char *joined(struct json_object *value)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *stream = json_object_is_type(value, json_type_array) ? open_memstream(&text, &size) : NULL;
+	if (!stream)
+		return NULL;
+	for (size_t i = 0; i < json_object_array_length(value); i++)
+		fprintf(stream, "%s%s", i ? ", " : "", json_object_get_string(json_object_array_get_idx(value, i)));
+	fclose(stream);
+	return text;
+}
+
+/* "virtual-size" to "virtual size", and values as people read them. Objects below it are shown as JSON. */
 static void print_info(struct json_object *info)
 {
 	size_t width = 0;
@@ -130,9 +152,10 @@ static void print_info(struct json_object *info)
 			text = json_object_get_boolean(value) ? "yes" : "no";
 		else if (json_object_is_type(value, json_type_int) && length >= 4 && strcmp(key + length - 4, "size") == 0)
 			text = format_size_exact(json_object_get_uint64(value), size);
-		char *printable = format_printable(text ? text : "-");
+		char *words = joined(value), *printable = format_printable(words ? words : text ? text : "unknown");
 		printf("%-*s  %s\n", (int)width + 1, label, printable ? printable : "?");
 		free(printable);
+		free(words);
 	}
 }
 
@@ -164,9 +187,8 @@ int verb_info(const struct cli_arguments *arguments)
 	struct reference reference;
 	struct bus bus;
 	char *path;
-	int r;
-	bool attached = verb_attached(image, &bus, &path);
-	if (attached) {
+	int r, found = find_attached(image, &bus, &path);
+	if (found == 0) {
 		struct json_object *lun = NULL;
 		r = bus_lun_json(&bus, path, "Info", &info, &err);
 		if (r == 0)
@@ -189,7 +211,7 @@ int verb_info(const struct cli_arguments *arguments)
 			r = offline_info(&reference, &info, &err);
 		}
 		if (r == 0) {
-			json_object_object_add(info, "attached", json_object_new_boolean(false));
+			json_object_object_add(info, "attached", found == -EACCES ? NULL : json_object_new_boolean(false));
 			struct json_object *unsafe = verb_unsafe(&reference);
 			if (unsafe)
 				json_object_object_add(info, "unsafe", unsafe);

@@ -29,6 +29,18 @@ static void restore_flags(int fd, int flags)
 		fcntl(fd, F_SETFL, flags);
 }
 
+/* With --format the extension says nothing, and may be one that is not known. */
+static int file_reference(const struct cli_arguments *arguments, const char *file, bool with_options, struct reference *ret,
+			  struct lunkit_error *err)
+{
+	const char *format = arguments->values[CLI_FORMAT];
+	char text[3 * REFERENCE_NAME_MAX + REFERENCE_OPTIONS_MAX];
+	size_t kind = kind_length(file);
+	bool said = kind && file[kind] == ':';
+	snprintf(text, sizeof(text), "%s%s%s", format && !said ? format : "", format && !said ? ":" : "", file);
+	return verb_reference_of(text, arguments, with_options, !with_options, ret, err);
+}
+
 /* ---- export ---- */
 
 static int export_stream(const struct cli_arguments *arguments, struct task *task, struct lunkit_error *err)
@@ -77,7 +89,7 @@ int verb_export(const struct cli_arguments *arguments)
 		return r < 0 ? report_failure("export", task_subject(&task, image), &err) : CLI_OK;
 	}
 	if (r == 0)
-		r = verb_reference_of(file, arguments, true, false, &target, &err);
+		r = file_reference(arguments, file, true, &target, &err);
 	if (r == 0 && format)
 		snprintf(target.kind, sizeof(target.kind), "%s", format);
 	if (r == 0 && cli_given(arguments, CLI_COMPRESS) && strcmp(target.kind, "qcow2") != 0) {
@@ -125,7 +137,7 @@ static int source_reference(const struct cli_arguments *arguments, const char *f
 	const char *format = arguments->values[CLI_FORMAT];
 	char plain[REFERENCE_NAME_MAX];
 	snprintf(plain, sizeof(plain), "%.*s", (int)strcspn(file, ";"), file);
-	int r = verb_reference_of(file, arguments, false, true, ret, err);
+	int r = file_reference(arguments, file, false, ret, err);
 	if (r < 0)
 		return r;
 	size_t kind = kind_length(file);

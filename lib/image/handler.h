@@ -254,6 +254,7 @@ void lunkit_alarm_cancel(struct lunkit_host *host, struct lunkit_alarm *alarm);
 void lunkit_info_string(struct lunkit_info *info, const char *key, const char *value);
 void lunkit_info_bytes(struct lunkit_info *info, const char *key, uint64_t bytes);
 void lunkit_info_bool(struct lunkit_info *info, const char *key, bool value);
+void lunkit_info_number(struct lunkit_info *info, const char *key, uint64_t number); /* of things, not of bytes */
 
 /*
  * Control operations that may take long get a job and end with lunkit_job_done(), exactly once, from within the call or later. On failure

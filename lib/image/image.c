@@ -242,6 +242,11 @@ void lunkit_info_bool(struct lunkit_info *info, const char *key, bool value)
 	add(info, key, json_object_new_boolean(value));
 }
 
+void lunkit_info_number(struct lunkit_info *info, const char *key, uint64_t number)
+{
+	add(info, key, json_object_new_uint64(number));
+}
+
 int image_info(struct image *image, char **ret_json, struct lunkit_error *err)
 {
 	if (err)

@@ -54,7 +54,7 @@ __attribute__((used)) static void (*const exported[])(void) = {
 	(void (*)(void))lunkit_child_read,	   (void (*)(void))lunkit_child_write,
 	(void (*)(void))lunkit_child_sync,	   (void (*)(void))lunkit_child_resize,
 	(void (*)(void))lunkit_child_info,	   (void (*)(void))lunkit_crypt_find,
-	(void (*)(void))lunkit_file_claim,
+	(void (*)(void))lunkit_file_claim,	   (void (*)(void))lunkit_info_number,
 };
 
 /* TCM-User's library finds a handler by comparing as many bytes as the kind has. */

@@ -215,10 +215,29 @@ const char *reference_kind_by_extension(const char *name)
 	return NULL;
 }
 
-static const char *kind_of_path(const char *name)
+/* Formats of other programs. Such a file taken as raw would be a disk of nonsense, and the first write to it would destroy it. */
+static const char *foreign_extension(const char *name)
 {
-	const char *kind = reference_kind_by_extension(name);
-	return kind ? kind : DEFAULT_KIND;
+	static const char *const extensions[] = { ".vmdk", ".vhd", ".vhdx", ".vdi", ".qcow", ".qed", ".hdd", ".hds" };
+	size_t length = strlen(name);
+	for (size_t i = 0; i < ARRAY_SIZE(extensions); i++) {
+		size_t extension = strlen(extensions[i]);
+		if (length > extension && strcasecmp(name + length - extension, extensions[i]) == 0)
+			return extensions[i];
+	}
+	return NULL;
+}
+
+static int kind_of_path(const char *name, char ret[static REFERENCE_KIND_MAX], struct lunkit_error *err)
+{
+	const char *foreign = foreign_extension(name), *kind = reference_kind_by_extension(name);
+	if (foreign && strncmp(name, "/dev/", 5) != 0) {
+		lunkit_error_set(err, EINVAL, "'%s' is named as an image of another format (%s), which lunkit does not know", name,
+				 foreign);
+		return lunkit_error_hint(err, "qemu-img convert makes a qcow2 image of one; where its bytes are the disk: raw:PATH");
+	}
+	snprintf(ret, REFERENCE_KIND_MAX, "%s", kind ? kind : DEFAULT_KIND);
+	return 0;
 }
 
 int reference_parse(const char *text, struct reference *ret, struct lunkit_error *err)
@@ -235,7 +254,9 @@ int reference_parse(const char *text, struct reference *ret, struct lunkit_error
 	if (r < 0)
 		return r;
 	if (!said)
-		snprintf(reference.kind, sizeof(reference.kind), "%s", kind_of_path(reference.name));
+		r = kind_of_path(reference.name, reference.kind, err);
+	if (r < 0)
+		return r;
 	*ret = reference;
 	return 0;
 }
@@ -388,7 +409,8 @@ int reference_format(const struct reference *reference, char *ret, size_t size, 
 {
 	char text[REFERENCE_KIND_MAX + 3 * REFERENCE_NAME_MAX + REFERENCE_OPTIONS_MAX + 64];
 	/* A path needs no kind in front: an absolute one can't be taken for a kind, and neither can "./…". */
-	bool bare = reference_is_path(reference) && strcmp(reference->kind, kind_of_path(reference->name)) == 0;
+	char kind[REFERENCE_KIND_MAX];
+	bool bare = reference_is_path(reference) && kind_of_path(reference->name, kind, NULL) == 0 && strcmp(reference->kind, kind) == 0;
 	int prefix = snprintf(text, sizeof(text), "%s%s", bare ? "" : reference->kind, bare ? "" : ":");
 	int length = format_rest(reference, text + prefix, sizeof(text) - (size_t)prefix);
 	if (length < 0 || (size_t)(prefix + length) >= size)

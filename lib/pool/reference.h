@@ -36,7 +36,7 @@ struct reference {
 
 /* The kind that the name of a file says: ".qcow2", ".raw" and ".img" (which is raw) at its end; NULL for any other. */
 const char *reference_kind_by_extension(const char *name);
-/* "PATH;…" or "KIND:REST;…". A path's kind is what its extension says, else raw. -EINVAL, -ENAMETOOLONG with a message that names the part that is wrong. */
+/* "PATH;…" or "KIND:REST;…". A path's kind is what its extension says, else raw; extensions of other formats (.vmdk) are refused. -EINVAL, -ENAMETOOLONG with a message that names the part that is wrong. */
 int reference_parse(const char *text, struct reference *ret, struct lunkit_error *err);
 /* The part of a cfgstring behind "KIND/"; kind is given. */
 int reference_parse_cfgstring(const char *kind, const char *cfgstring, struct reference *ret, struct lunkit_error *err);

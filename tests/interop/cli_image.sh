@@ -110,6 +110,9 @@ expect_json '. == []'
 qemu-img convert -O raw a.qcow2 first.raw
 succeeds "$lunkit" snapshot create a.qcow2 first
 fails 1 "first" "$lunkit" snapshot create a.qcow2 first
+expect_err "  try: Choose another name"
+succeeds "$lunkit" info a.qcow2 --json
+expect_json '.snapshots == 1 and ."refcount-bits" == 16'
 write a.qcow2 9 1M 30M
 succeeds "$lunkit" snapshot create a.qcow2 'second one'
 sound a.qcow2
@@ -124,6 +127,7 @@ succeeds "$lunkit" snapshot revert a.qcow2 first
 same a.qcow2 first.raw
 succeeds "$lunkit" snapshot delete a.qcow2 'second one'
 fails 1 "second one" "$lunkit" snapshot revert a.qcow2 'second one'
+expect_err "lunkit snapshot list"
 sound a.qcow2
 # an image made elsewhere has any bytes for a name
 sed 's/first/f\xff"\n\x1b/' a.qcow2 >bytes.qcow2
@@ -143,7 +147,10 @@ sound a.qcow2
 only a.qcow2 first.raw
 
 # ---- clone, flatten
-succeeds "$lunkit" clone a.qcow2 over
+fails 1 "does not say which kind" "$lunkit" clone a.qcow2 over
+expect_err "  try: name it over.qcow2"
+fails 1 "does not say which kind" "$lunkit" clone --full a.qcow2 over
+succeeds "$lunkit" clone a.qcow2 qcow2:over
 run qemu-img info --output=json over
 expect_json '.format == "qcow2" and ."backing-filename-format" == "qcow2" and (."backing-filename" | startswith("/"))'
 same over a.qcow2
@@ -168,6 +175,23 @@ succeeds "$lunkit" check ../other/far.qcow2
 same ../other/far.qcow2 a.qcow2
 rm -f over over2.qcow2 full.raw
 
+# ---- formats of other programs
+truncate -s 1M foreign.vmdk
+fails 1 "another format (.vmdk)" "$lunkit" info foreign.vmdk
+expect_err "raw:PATH"
+fails 1 "another format (.vhdx)" "$lunkit" create new.VHDX 1M
+fails 1 "another format (.vmdk)" "$lunkit" export a.qcow2 out.vmdk
+succeeds "$lunkit" info raw:foreign.vmdk
+expect_out "1 MiB"
+succeeds "$lunkit" import --format raw foreign.vmdk new.qcow2
+succeeds "$lunkit" export --format raw a.qcow2 out.vmdk
+same out.vmdk a.qcow2
+fails 1 "exists" "$lunkit" import --format raw foreign.vmdk new.qcow2
+expect_err "  try: choose another name, or remove"
+fails 1 "exists" "$lunkit" export --format raw a.qcow2 out.vmdk
+expect_err "with --force"
+rm -f foreign.vmdk new.qcow2 out.vmdk
+
 # ---- in use by somebody else
 mkfifo "$scratch/hold"
 qemu-io -f qcow2 a.qcow2 <"$scratch/hold" >"$scratch/qemu-io" 2>&1 &
@@ -183,7 +207,7 @@ run "$lunkit" export --force other.raw a.qcow2
 expect_status 1
 expect_err "in use"
 rm other.raw
-for verb in "check a.qcow2" "snapshot create a.qcow2 x" "clone a.qcow2 x" "export a.qcow2 x.raw" "flatten a.qcow2" "map a.qcow2"; do
+for verb in "check a.qcow2" "snapshot create a.qcow2 x" "clone a.qcow2 x.qcow2" "export a.qcow2 x.raw" "flatten a.qcow2" "map a.qcow2"; do
     # shellcheck disable=SC2086 # words
     run "$lunkit" $verb
     expect_status 1

@@ -96,6 +96,9 @@ static void bad_ones_say_what(void **state)
 		{ "/a;cache=fast", "'fast'" },
 		{ "/a;read-only=maybe", "'maybe'" },
 		{ "/a;x=%q", "'x'" },
+		{ "/a.vmdk", "another format (.vmdk)" },
+		{ "b.VHDX;cache=none", "another format (.vhdx)" },
+		{ "disk.qcow", "another format (.qcow)" },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct lunkit_error err = LUNKIT_ERROR_INIT;
