@@ -11,7 +11,7 @@ create IMAGE --size=SIZE --option=KEY=VALUE --encrypt=luks --key-file=SOURCE --p
 resize IMAGE --adopt --shrink --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --json --help
 check IMAGE --repair=leaks|all --safety --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --json --help
 map IMAGE --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --json --help
-snapshot create|list|delete|revert|protect|unprotect,IMAGE --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --json --help
+snapshot create|list|delete|revert|protect|unprotect,IMAGE --force --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --json --help
 clone IMAGE --full --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --new-key-file=SOURCE --json --help
 flatten IMAGE --rate=SIZE --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --json --help
 export IMAGE --format=raw|qcow2 --compress --rate=SIZE --force --option=KEY=VALUE --key-file=SOURCE --parent-key-file=SOURCE --new-key-file=SOURCE --json --help

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* map and snapshot: what an image holds, now and at other times. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,6 +124,30 @@ static const struct {
 	{ "unprotect", "unprotected", "unprotect the snapshot of" },
 };
 
+/*
+ * A filesystem that is mounted goes on with what it has in memory, and destroys what the snapshot brought back. The kernel gives an exclusive use
+ * of a disk to nobody beside a mount, swap or another device on it; while we have it, none begins. *ret: -1 when there is nothing to keep.
+ */
+static int claim_disk(struct task *task, int *ret, struct lunkit_error *err)
+{
+	struct json_object *lun = NULL;
+	*ret = -1;
+	int r = bus_lun(&task->bus, task->path, &lun, err);
+	if (r < 0)
+		return r;
+	const char *device = json_string_at(lun, "devices", 0);
+	/* Whoever may not open it (a member of group lunkit) is not kept from his work: lunkitd lets him, too. */
+	*ret = device ? open(device, O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK) : -1;
+	if (device && *ret < 0 && errno == EBUSY) {
+		lunkit_error_set(err, EBUSY, "%s is mounted or otherwise in use", device);
+		r = lunkit_error_hint(
+			err,
+			"unmount what is on it first (lsblk shows it); --force reverts nevertheless, and a mounted filesystem is lost");
+	}
+	json_object_put(lun);
+	return r;
+}
+
 int verb_snapshot(const struct cli_arguments *arguments)
 {
 	struct lunkit_error err = LUNKIT_ERROR_INIT;
@@ -152,8 +177,15 @@ int verb_snapshot(const struct cli_arguments *arguments)
 	task.what = operations[operation].word;
 	if (r == 0 && snprintf(task.job.request.name, sizeof(task.job.request.name), "%s", name) >= (int)sizeof(task.job.request.name))
 		r = lunkit_error_set(&err, EINVAL, "a snapshot's name has at most %d bytes", PROTOCOL_SNAPSHOT_MAX - 1);
+	int disk = -1;
+	if (r == 0 && task.attached && strcmp(word, "revert") == 0 && !cli_given(arguments, CLI_FORCE))
+		r = claim_disk(&task, &disk, &err);
 	if (r == 0)
 		r = task_run(&task, &result, &err);
+	else
+		task_release(&task);
+	if (disk >= 0)
+		close(disk);
 	if (r < 0)
 		return report_failure(operations[operation].verb, task_subject(&task, image), &err);
 	json_object_put(result.json);

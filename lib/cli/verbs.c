@@ -67,6 +67,15 @@ static const struct cli_option info_options[] = {
 	OPTION_OPTION, OPTION_KEY_FILE, OPTION_PARENT_KEY_FILE, OPTION_JSON, { NULL },
 };
 
+static const struct cli_option snapshot_options[] = {
+	{ "force", CLI_FORCE, CLI_VALUE_NONE, NULL, "revert: also while its disk is in use, which destroys a filesystem that is mounted" },
+	OPTION_OPTION,
+	OPTION_KEY_FILE,
+	OPTION_PARENT_KEY_FILE,
+	OPTION_JSON,
+	{ NULL },
+};
+
 static const struct cli_option create_options[] = {
 	{ "size", CLI_SIZE, CLI_VALUE_SIZE, "SIZE", "the virtual size: bytes, or with K, M, G, T behind (powers of 1024)" },
 	OPTION_OPTION,
@@ -182,8 +191,13 @@ const struct cli_verb cli_verbs[] = {
 	  1, 1, CLI_VALUE_IMAGE, check_options, verb_check },
 	{ "map", "IMAGE", "show what is where in an image", NULL, 1, 1, CLI_VALUE_IMAGE, info_options, verb_map },
 	{ "snapshot", "create|list|delete|revert|protect|unprotect IMAGE [NAME]", "keep an image's content as it is now, or go back to it",
-	  "Also while it is attached; but unmount what is on it before it is reverted.\n", 2, 3, CLI_VALUE_IMAGE, info_options,
-	  verb_snapshot, "create|list|delete|revert|protect|unprotect" },
+	  "  create     keep its content as it is now; run sync first where it is mounted\n"
+	  "  list       show the snapshots\n"
+	  "  delete     drop one\n"
+	  "  revert     make the image what it was then; what was written since is lost\n"
+	  "  protect, unprotect  keep one from being deleted, where its kind knows that (rbd)\n"
+	  "All work while it is attached; but unmount what is on it before it is reverted.\n",
+	  2, 3, CLI_VALUE_IMAGE, snapshot_options, verb_snapshot, "create|list|delete|revert|protect|unprotect" },
 	{ "clone", "IMAGE NEW", "make an image that starts as another is",
 	  "NEW is a qcow2 image that lies on IMAGE, which has to stay as it is from then on; or rbd:POOL/NEW of rbd:POOL/IMAGE@SNAPSHOT.\n",
 	  2, 2, CLI_VALUE_IMAGE, clone_options, verb_clone },

@@ -44,6 +44,7 @@ for type in ext4 xfs; do
         --randseed=7 --output-format=terse >/dev/null || fail 'fio found other data than it wrote'
     sync -f "$work/mnt"
     [[ $(sums) != "$old" ]] || fail 'nothing was written'
+    expect_error 'mounted or otherwise in use' -- lunkit snapshot revert "$image" before
     umount "$work/mnt"
 
     step "$type: back to it"
