@@ -57,9 +57,12 @@ static int check_options(struct layout *layout, struct lunkit_error *err)
 		lunkit_error_set(err, EINVAL, "%.300s: compat=0.10 has no refcount-bits, lazy-refcounts and compression-type", name);
 		return lunkit_error_hint(err, "Leave compat away, or those.");
 	}
-	if (layout->size % 512)
-		return lunkit_error_set(err, EINVAL, "%.300s: a size of %llu bytes is not a multiple of 512", name,
-					(unsigned long long)layout->size);
+	if (layout->size % 512) {
+		lunkit_error_set(err, EINVAL, "%.300s: a size of %llu bytes is not a multiple of 512", name,
+				 (unsigned long long)layout->size);
+		return lunkit_error_hint(err, "A size without a letter behind it is in bytes: %lluG for GiB. The next multiple is %llu.",
+					 (unsigned long long)layout->size, (unsigned long long)layout->size / 512 * 512 + 512);
+	}
 	if (layout->backing && strcmp(layout->preallocation, "off") != 0) {
 		lunkit_error_set(err, EINVAL, "%.300s: an image with a backing file cannot be preallocated: it would hide that file", name);
 		return lunkit_error_hint(err, "Leave preallocation away.");

@@ -190,7 +190,9 @@ void snapshot_create_begin(struct snapshot_job *job)
 {
 	struct qcow2 *q = job->q;
 	if (snapshot_find_name(q, job->name) >= 0) {
-		snapshot_fail(job, snapshot_say(job, -EEXIST, "there is a snapshot \"%s\" already", job->name));
+		int r = snapshot_say(job, -EEXIST, "there is a snapshot \"%s\" already", job->name);
+		lunkit_error_hint(lunkit_job_error(job->job), "Choose another name, or delete that one first.");
+		snapshot_fail(job, r);
 		return;
 	}
 	if (q->refcount_order == 0) {

@@ -373,7 +373,9 @@ void qcow2_snapshot(void *state, struct lunkit_job *lunkit_job, enum lunkit_snap
 	if (op != LUNKIT_SNAPSHOT_CREATE) {
 		int index = snapshot_find(q, name);
 		if (index < 0) {
-			snapshot_fail(job, snapshot_say(job, -ENOENT, "there is no snapshot \"%s\"", name));
+			int r = snapshot_say(job, -ENOENT, "there is no snapshot \"%s\"", name);
+			lunkit_error_hint(lunkit_job_error(lunkit_job), "`lunkit snapshot list` shows those that there are.");
+			snapshot_fail(job, r);
 			return;
 		}
 		job->index = (unsigned)index;

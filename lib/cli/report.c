@@ -33,6 +33,11 @@ static const char *without_subject(const char *message, const char *subject)
 	if (kind && subject[kind] == ':' && strncmp(message, subject, kind + 1) != 0)
 		subject += kind + 1;
 	size_t plain = strlen(subject);
+	/* an attached image is what was typed for us, and its whole path for its worker */
+	size_t path = strcspn(message, ":");
+	if (message[0] == '/' && path > plain && message[path - plain - 1] == '/' && strncmp(message + path - plain, subject, plain) == 0 &&
+	    strncmp(message + path, ": ", 2) == 0 && message[path + 2])
+		return message + path + 2;
 	if (strncmp(message, subject, plain) == 0 && strncmp(message + plain, ": ", 2) == 0 && message[plain + 2])
 		return message + plain + 2;
 	int length = snprintf(quoted, sizeof(quoted), "'%s': ", subject);

@@ -204,8 +204,7 @@ static void attach_unrecord(struct attach *attach)
 
 static void refuse_attached(struct attach *attach, const char *name, const char *device)
 {
-	lunkit_error_set(&attach->err, EEXIST, "image %s is attached already, as LUN '%s'%s%s", attach->image, name, *device ? ", " : "",
-			 device);
+	lunkit_error_set(&attach->err, EEXIST, "%s is attached already, as LUN '%s'%s%s", attach->image, name, *device ? ", " : "", device);
 	lunkit_error_hint(&attach->err, "use it, or detach it first: lunkit detach %s", name);
 }
 

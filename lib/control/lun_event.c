@@ -24,8 +24,12 @@ static int parse_device(const struct target_event *event, struct lun *lun, struc
 	bool known = false;
 	for (size_t i = 0; i < handlers->count; i++)
 		known = known || strcmp(handlers->items[i].kind, kind) == 0;
-	if (!known) /* libtcmu also takes a beginning of a kind for the kind */
-		return lunkit_error_set(err, ENOENT, "there is no handler '%s'", kind);
+	if (!known) { /* libtcmu also takes a beginning of a kind for the kind */
+		lunkit_error_set(err, ENOENT, "there is no handler '%s'", kind);
+		return strcmp(kind, "qcow") == 0
+			       ? lunkit_error_hint(err, "tcmu-runner's qcow is qcow2 or raw here; lunkitd(8) says how to change it")
+			       : -ENOENT;
+	}
 	int r = reference_parse_cfgstring(kind, slash + 1, &lun->reference, err);
 	if (r < 0)
 		return r;

@@ -39,7 +39,7 @@ static void name_holder(struct probe *probe, struct lunkit_error *err)
 	const struct lun *lun = lun_by_reference(probe->control, &probe->reference);
 	if (err->code != EAGAIN || !lun)
 		return;
-	lunkit_error_set(err, EBUSY, "image %s is attached already, as LUN '%s'%s%s", lun->image, lun->backstore.name,
+	lunkit_error_set(err, EBUSY, "%s is attached already, as LUN '%s'%s%s", lun->image, lun->backstore.name,
 			 lun->facts.devices.count ? ", " : "", lun->facts.devices.count ? lun->facts.devices.items[0] : "");
 	lunkit_error_hint(err, "detach it first: lunkit detach %s", lun->backstore.name);
 }

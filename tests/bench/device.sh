@@ -1,5 +1,5 @@
 #!/bin/bash
-# Measures lunkit beside its peers on a real kernel target, in the VM: see usage below, or scripts/bench device --help.
+# A real kernel target in the VM: lunkit beside tcmu-runner and the kernel's own fileio and iblock.
 set -u
 # shellcheck source=scripts/lib/common.sh
 . "${BASH_SOURCE[0]%/*}/../../scripts/lib/common.sh"
