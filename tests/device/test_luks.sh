@@ -55,6 +55,7 @@ done
 step 'a key from a pipe'
 image=luks:$work/disk.raw
 printf %s "$(<"$key")" | lunkit attach "$image" --key-file - >/dev/null
+# shellcheck disable=SC2016 # the inner shell expands it
 expect_error 'is nothing that is there at boot' -- bash -c 'lunkit attach "$1" --key-file - --persist <"$2"' - "$image" "$key"
 lunkit detach "$image"
 lunkit key add "$image" --key-file "$key" --new-key-file "$work/other"
