@@ -183,15 +183,19 @@ int verb_detach(const struct cli_arguments *arguments)
 	struct json_object *lun = NULL;
 	sd_bus_message *call;
 	char *path = NULL;
+	const char *operand = arguments->operands[0];
 	int r = bus_open(&bus, &err);
 	if (r == 0)
-		r = bus_find(&bus, arguments->operands[0], &path, &err);
+		r = bus_find(&bus, operand, &path, &err);
 	if (r == 0)
 		r = bus_lun(&bus, path, &lun, &err);
+	/* A name that no LUN has may be that of a record, which is to be forgotten: lunkitd knows. */
+	if (r == -ENOENT && !strpbrk(operand, "/;:"))
+		r = 0;
 	if (r == 0)
 		r = bus_new_call(&bus, BUS_PATH, BUS_MANAGER_INTERFACE, "Detach", &call, &err);
 	if (r == 0) {
-		r = sd_bus_message_append(call, "s", json_string(lun, "name", arguments->operands[0]));
+		r = sd_bus_message_append(call, "s", lun ? json_string(lun, "name", operand) : operand);
 		if (r >= 0)
 			r = sd_bus_message_open_container(call, SD_BUS_TYPE_ARRAY, "{sv}");
 		if (r >= 0 && cli_given(arguments, CLI_KEEP))
@@ -210,7 +214,7 @@ int verb_detach(const struct cli_arguments *arguments)
 	json_object_put(lun);
 	free(path);
 	bus_close(&bus);
-	return r < 0 ? report_failure("detach", arguments->operands[0], &err) : CLI_OK;
+	return r < 0 ? report_failure("detach", operand, &err) : CLI_OK;
 }
 
 int verb_restore(const struct cli_arguments *arguments)

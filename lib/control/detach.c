@@ -288,8 +288,13 @@ static void detach_work(struct task *task)
 			close(items[i].fd);
 	exports_free(&exports);
 	free(items);
-	if (r == 0 && !(detach->flags & DETACH_KEEP))
+	if (r == 0 && !(detach->flags & DETACH_KEEP)) {
 		detach->forgotten = record_remove(detach->state_directory, detach->name, &detach->err) == 0;
+		if (!detach->forgotten)
+			lunkit_error_hint(&detach->err,
+					  "it is detached, but comes back at boot: lunkit detach %s once that folder can be written",
+					  detach->name);
+	}
 }
 
 static void forget_work(struct task *task)

@@ -177,6 +177,10 @@ rm one.raw
 succeeds "$lunkit" detach one.raw --force --keep
 called "Detach loop-1 forget=no force=yes"
 fails 1 "is not attached" "$lunkit" detach one.raw
+fails 1 "is not attached" "$lunkit" detach ./one.raw
+fails 1 "is not attached" "$lunkit" detach nothing
+succeeds "$lunkit" detach recorded
+called "Detach recorded"
 succeeds "$lunkit" detach vhost-1
 called "Detach vhost-1"
 finish
