@@ -54,6 +54,33 @@ static int open_image(struct rbd *rbd, struct lunkit_error *err)
 	return r < 0 ? rbd_say(err, r, rbd->label, "read what the image is") : 0;
 }
 
+/*
+ * A worker that was killed may hold the image's lock, and the cluster would wait for it for half a minute. Whoever starts us knows that it is gone, and we know it by the address that
+ * it has left; another host's lock is nothing of ours. Breaking the lock shuts that client out, so that nothing of it that is still under way can land later.
+ */
+static void replace_predecessor(struct rbd *rbd, const char *memo)
+{
+	char *owners[8], *own = NULL;
+	size_t count = sizeof(owners) / sizeof(owners[0]);
+	rbd_lock_mode_t mode;
+	if (memo && rbd_lock_get_owners(rbd->image, &mode, owners, &count) == 0) {
+		for (size_t i = 0; i < count; i++) {
+			if (strcmp(owners[i], memo) != 0)
+				continue;
+			int r = rbd_lock_break(rbd->image, mode, owners[i]);
+			lunkit_log(r < 0 ? LUNKIT_LOG_WARNING : LUNKIT_LOG_INFO, "%s: the lock of the worker before this one (%s) %s%s",
+				   rbd->label, memo, r < 0 ? "cannot be broken, and is waited for: " : "is broken",
+				   r < 0 ? strerror(-r) : "");
+		}
+		rbd_lock_get_owners_cleanup(owners, count);
+	}
+	if (rados_getaddrs(rbd->pool.cluster, &own) == 0 && own) {
+		if (strlen(own) < LUNKIT_MEMO_MAX)
+			lunkit_memo(rbd->host, own);
+		rados_buffer_free(own);
+	}
+}
+
 int rbd_handler_open(const struct lunkit_params *params, void **ret_state, struct lunkit_error *err)
 {
 	struct rbd *rbd = calloc(1, sizeof(*rbd));
@@ -73,6 +100,8 @@ int rbd_handler_open(const struct lunkit_params *params, void **ret_state, struc
 		lunkit_io_listen(rbd->host);
 		r = open_image(rbd, err);
 	}
+	if (r == 0 && !rbd->read_only && params->survive)
+		replace_predecessor(rbd, params->memo);
 	if (r == 0 && !params->look_only && !rbd->name.snapshot[0])
 		r = rbd_watch(rbd, err);
 	if (r < 0) {

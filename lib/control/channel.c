@@ -333,6 +333,10 @@ static void handle(struct channel *channel, const struct protocol_packet *packet
 		if (channel->config.modes)
 			channel->config.modes(channel->config.argument, message->modes.modes);
 		return;
+	case PROTOCOL_MEMO:
+		if (channel->config.memo)
+			channel->config.memo(channel->config.argument, message->memo.text);
+		return;
 	case PROTOCOL_SIZE_CHANGED:
 		if (channel->config.size_changed)
 			channel->config.size_changed(channel->config.argument);
@@ -455,6 +459,8 @@ static int on_process(sd_event_source *source, int fd, uint32_t events, void *us
 			handle_reply(channel, &packet.message);
 		else if (packet.message.type == PROTOCOL_MODES && channel->config.modes)
 			channel->config.modes(channel->config.argument, packet.message.modes.modes);
+		else if (packet.message.type == PROTOCOL_MEMO && channel->config.memo)
+			channel->config.memo(channel->config.argument, packet.message.memo.text);
 		protocol_close_fds(&packet);
 	}
 	siginfo_t info = { 0 };

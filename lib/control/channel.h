@@ -36,6 +36,7 @@ struct channel_config {
 	void (*ask)(void *argument, uint32_t id, const struct protocol_query *query);
 	void (*notice)(void *argument, const char *text); /* or NULL */
 	void (*modes)(void *argument, uint32_t modes);	  /* what initiators have set, for the LUN's next worker; or NULL */
+	void (*memo)(void *argument, const char *text);	  /* the handler's note, for the same; or NULL */
 	void (*size_changed)(void *argument);		  /* somebody else changed the storage's size; or NULL */
 	/* The process is gone: the last call. failure: why, as far as it is known; code 0 after a drain that went well. */
 	void (*ended)(void *argument, const struct lunkit_error *failure);

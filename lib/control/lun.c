@@ -452,6 +452,12 @@ static void lun_worker_modes(void *argument, uint32_t modes)
 	lun_remember(lun);
 }
 
+static void lun_worker_memo(void *argument, const char *text)
+{
+	struct lun *lun = argument;
+	snprintf(lun->memo, sizeof(lun->memo), "%s", text);
+}
+
 static void lun_worker_size_changed(void *argument)
 {
 	lun_adopt_size(argument);
@@ -472,6 +478,7 @@ static void fill_start(const struct lun *lun, struct protocol_packet *packet)
 	snprintf(start->options, sizeof(start->options), "%s", lun->reference.options);
 	snprintf(start->label, sizeof(start->label), "%.63s", lun->backstore.name);
 	snprintf(start->serial, sizeof(start->serial), "%s", lun->serial);
+	snprintf(start->memo, sizeof(start->memo), "%s", lun->memo);
 	start->ring_offset = 0;
 	start->ring_length = lun->ring_length;
 	start->ring_word = 4;
@@ -504,6 +511,7 @@ void lun_start_worker(struct lun *lun)
 		.ask = lun_worker_ask,
 		.notice = lun_worker_notice,
 		.modes = lun_worker_modes,
+		.memo = lun_worker_memo,
 		.size_changed = lun_worker_size_changed,
 		.ended = lun_worker_ended,
 		.argument = lun,

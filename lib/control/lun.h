@@ -50,7 +50,9 @@ struct lun {
 	uint64_t size;	     /* what the kernel and initiators have */
 	uint64_t image_size; /* what the worker said last */
 	uint32_t block_size, max_sectors;
-	struct memory memory; /* for the next worker, which may be that of another lunkitd */
+	char memo
+		[PROTOCOL_MEMO_MAX]; /* of the handler, for the next worker: while this lunkitd lives, since workers end in order when it dies */
+	struct memory memory;	     /* for the next worker, which may be that of another lunkitd */
 	bool write_cache, read_only, persistent;
 	bool visible; /* told to the outside */
 	char serial[BACKSTORE_SERIAL_MAX];

@@ -254,6 +254,7 @@ int worker_call(struct worker_process *process, const struct opener_policy *poli
 		case PROTOCOL_NOTICE:
 		case PROTOCOL_MODES:
 		case PROTOCOL_SIZE_CHANGED:
+		case PROTOCOL_MEMO:
 		case PROTOCOL_ASK:
 		case PROTOCOL_START_LUN:
 		case PROTOCOL_START_IMAGE:

@@ -43,6 +43,8 @@ static size_t message_size(const struct protocol_message *message)
 		return HEADER_SIZE + sizeof(message->progress);
 	case PROTOCOL_MODES:
 		return HEADER_SIZE + sizeof(message->modes);
+	case PROTOCOL_MEMO:
+		return HEADER_SIZE + sizeof(message->memo);
 	case PROTOCOL_ASK:
 	case PROTOCOL_ANSWER_QUERY:
 		return HEADER_SIZE + sizeof(message->query);
@@ -75,8 +77,11 @@ static bool strings_are_terminated(const struct protocol_message *message)
 		const struct protocol_start *start = &message->start;
 		return is_terminated(start->kind, sizeof(start->kind)) && is_terminated(start->name, sizeof(start->name)) &&
 		       is_terminated(start->options, sizeof(start->options)) && is_terminated(start->label, sizeof(start->label)) &&
-		       is_terminated(start->serial, sizeof(start->serial)) && is_terminated(start->target_kind, sizeof(start->target_kind));
+		       is_terminated(start->serial, sizeof(start->serial)) &&
+		       is_terminated(start->target_kind, sizeof(start->target_kind)) && is_terminated(start->memo, sizeof(start->memo));
 	}
+	case PROTOCOL_MEMO:
+		return is_terminated(message->memo.text, sizeof(message->memo.text));
 	case PROTOCOL_READY:
 		return is_terminated(message->ready.notice, sizeof(message->ready.notice));
 	case PROTOCOL_OPEN:

@@ -18,6 +18,7 @@
  *                                                  <- PROGRESS, REPLY of a JOB, with its id: now and then, and at its end
  *                                                  <- MODES           what initiators have set, whenever it changes
  *                                                  <- SIZE_CHANGED    somebody else changed the storage's size: RESIZE with 0 adopts it
+ *                                                  <- MEMO            a note for the next worker of the LUN
  *                                                  <- ASK             a query of the SCSI layer
  *     ANSWER_QUERY                                 ->
  *     DRAIN, or the socket's end                   ->             finish what is in flight, leave
@@ -37,6 +38,7 @@
 #define PROTOCOL_KIND_MAX KIND_MAX
 #define PROTOCOL_QUERY_MAX 2048
 #define PROTOCOL_SNAPSHOT_MAX 256
+#define PROTOCOL_MEMO_MAX 128
 
 enum protocol_type {
 	/* to the worker */
@@ -66,6 +68,7 @@ enum protocol_type {
 	PROTOCOL_NOTICE,
 	PROTOCOL_MODES,
 	PROTOCOL_SIZE_CHANGED,
+	PROTOCOL_MEMO,
 };
 
 #define PROTOCOL_READ_ONLY 1u
@@ -83,6 +86,7 @@ struct protocol_start {
 	char options[PROTOCOL_OPTIONS_MAX]; /* handler options, "key=value;…", encoded */
 	char label[64];			    /* for log lines: the LUN's name */
 	char serial[128];
+	char memo[PROTOCOL_MEMO_MAX];	     /* START_LUN: the last MEMO of the worker before this one on the same LUN, or "" */
 	char target_kind[PROTOCOL_KIND_MAX]; /* START_IMAGE: the kind of image that a job will make, when it is not of files; or "" */
 	uint64_t size;			     /* CREATE */
 	uint64_t ring_offset, ring_length;   /* of the mapping of the ring fd */
@@ -171,6 +175,11 @@ struct protocol_modes {
 	uint32_t modes;
 };
 
+/* MEMO: a handler's own words (LUNKIT_MEMO_MAX of handler.h), kept by the starter for the next worker of the LUN */
+struct protocol_memo {
+	char text[PROTOCOL_MEMO_MAX];
+};
+
 /* ASK, ANSWER_QUERY: a struct scsi_query, opaque here */
 struct protocol_query {
 	int32_t result;
@@ -190,6 +199,7 @@ struct protocol_message {
 		struct protocol_progress progress;
 		struct protocol_query query;
 		struct protocol_modes modes;
+		struct protocol_memo memo;
 		struct protocol_job job;
 	};
 };

@@ -229,6 +229,13 @@ void lunkit_io_post(struct lunkit_host *host, struct lunkit_io *io, int result);
 /* The storage's size was changed by somebody else: the core asks for resize() with size 0, soon. */
 void lunkit_size_changed(struct lunkit_host *host);
 
+/*
+ * A note for the process that serves the same LUN after this one, should it be killed: params->memo then. Up to LUNKIT_MEMO_MAX bytes with the zero; the last one counts. For
+ * what the storage remembers of this process (a lock, a session) and would wait for.
+ */
+#define LUNKIT_MEMO_MAX 128
+void lunkit_memo(struct lunkit_host *host, const char *text);
+
 /* Blocking work on a helper thread; done(&work->io, result of function) comes back on the handler's thread. */
 struct lunkit_work {
 	struct lunkit_io io;
@@ -309,7 +316,8 @@ struct lunkit_params {
 	 * durable. A handler that keeps changes in memory writes them before it acknowledges.
 	 */
 	bool survive;
-	bool locked; /* open: for key operations only. No key is needed, no request will come, and the size may be unknown (0) */
+	bool locked;	  /* open: for key operations only. No key is needed, no request will come, and the size may be unknown (0) */
+	const char *memo; /* open: what the process before this one left with lunkit_memo(), or NULL */
 };
 
 /* The option's value, or NULL when it was not given. */

@@ -68,6 +68,12 @@ void lunkit_size_changed(struct lunkit_host *host)
 		host->size_changed(host);
 }
 
+void lunkit_memo(struct lunkit_host *host, const char *text)
+{
+	if (host->memo)
+		host->memo(host, text);
+}
+
 _Static_assert(sizeof(struct lunkit_alarm) == sizeof(struct loop_alarm), "lunkit_alarm is a loop_alarm");
 SAME_MEMBER(lunkit_alarm, ring, loop_alarm, ring);
 

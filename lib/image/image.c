@@ -34,6 +34,7 @@ static int make_params(struct lunkit_host *host, const struct lunkit_handler *ha
 		.look_only = params->look_only,
 		.survive = params->survive,
 		.locked = params->locked,
+		.memo = params->memo,
 		.size = params->size,
 		.depth = params->depth,
 	};

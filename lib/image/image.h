@@ -55,10 +55,11 @@ struct image_key {
 struct lunkit_host {
 	struct loop *loop;
 	struct image_opener opener;
-	struct image_opening *opening;	    /* image_open()'s own */
-	const struct image_key *key;	    /* of the image on top; NULL: none was given */
-	const struct image_key *parent_key; /* of encrypted images that it lies on; NULL: the same */
-	bool key_used;			    /* an image has asked for its key */
+	struct image_opening *opening;				  /* image_open()'s own */
+	const struct image_key *key;				  /* of the image on top; NULL: none was given */
+	const struct image_key *parent_key;			  /* of encrypted images that it lies on; NULL: the same */
+	bool key_used;						  /* an image has asked for its key */
+	void (*memo)(struct lunkit_host *host, const char *text); /* lunkit_memo(), or NULL */
 	void (*size_changed)(
 		struct lunkit_host *host); /* an image's size was changed by somebody else: image_resize() with 0 adopts it; or NULL */
 	char notice[512]; /* the last warning that a user should see (O_DIRECT refused, …), "" for none; lunkit_file_open() sets it */
@@ -83,9 +84,10 @@ struct image_params {
 	const char *options; /* "key=value;key=value", percent-encoded values, or NULL */
 	enum lunkit_cache cache;
 	bool read_only, look_only, survive, locked; /* as in struct lunkit_params */
-	bool new;	/* open what create has just made, with the same options: those for creating only are passed over */
-	uint64_t size;	/* create */
-	unsigned depth; /* images opened on top of this one */
+	bool new;	  /* open what create has just made, with the same options: those for creating only are passed over */
+	const char *memo; /* as in struct lunkit_params */
+	uint64_t size;	  /* create */
+	unsigned depth;	  /* images opened on top of this one */
 };
 
 struct image;

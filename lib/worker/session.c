@@ -31,6 +31,7 @@
 
 #define LOOP_DEPTH 256
 _Static_assert(sizeof(struct scsi_query) <= PROTOCOL_QUERY_MAX, "a query fits a message");
+_Static_assert(LUNKIT_MEMO_MAX == PROTOCOL_MEMO_MAX, "a memo fits a message");
 
 struct session {
 	struct link link;
@@ -145,7 +146,7 @@ static void session_tell_modes(void *argument, unsigned modes)
 	free(packet);
 }
 
-/* ---- sizes ---- */
+/* ---- what the handler has to say ---- */
 
 static void session_tell_size_changed(struct lunkit_host *host)
 {
@@ -154,6 +155,18 @@ static void session_tell_size_changed(struct lunkit_host *host)
 	if (!packet)
 		return;
 	packet->message.type = PROTOCOL_SIZE_CHANGED;
+	link_send(&session->link, packet);
+	free(packet);
+}
+
+static void session_tell_memo(struct lunkit_host *host, const char *text)
+{
+	struct session *session = list_entry(host, struct session, host);
+	struct protocol_packet *packet = calloc(1, sizeof(*packet));
+	if (!packet)
+		return;
+	packet->message.type = PROTOCOL_MEMO;
+	snprintf(packet->message.memo.text, sizeof(packet->message.memo.text), "%s", text);
 	link_send(&session->link, packet);
 	free(packet);
 }
@@ -270,6 +283,7 @@ static void session_handle(struct session *session, struct protocol_packet *pack
 	case PROTOCOL_NOTICE:
 	case PROTOCOL_MODES:
 	case PROTOCOL_SIZE_CHANGED:
+	case PROTOCOL_MEMO:
 		log_warning("message %u is not expected now", message->type);
 		return;
 	}
@@ -399,8 +413,11 @@ static int session_open_image(struct session *session, struct lunkit_error *err)
 		.look_only = start->flags & PROTOCOL_LOOK_ONLY,
 		.locked = start->flags & PROTOCOL_LOCKED,
 		.survive = session->start->message.type == PROTOCOL_START_LUN,
+		.memo = start->memo[0] ? start->memo : NULL,
 		.size = start->size,
 	};
+	if (session->start->message.type == PROTOCOL_START_LUN)
+		session->host.memo = session_tell_memo;
 	if (session->start->message.type == PROTOCOL_CREATE)
 		return image_create(&session->host, session->handler, &params, err);
 	int r = image_open(&session->host, session->handler, &params, &session->image, err);

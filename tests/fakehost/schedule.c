@@ -102,6 +102,13 @@ void lunkit_io_post(struct lunkit_host *host, struct lunkit_io *io, int result)
 	lunkit_io_defer(host, io, result);
 }
 
+void lunkit_memo(struct lunkit_host *host, const char *text)
+{
+	(void)host;
+	(void)text;
+	fakehost_broken("a handler leaves a note");
+}
+
 void lunkit_size_changed(struct lunkit_host *host)
 {
 	(void)host;

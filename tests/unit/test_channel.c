@@ -134,6 +134,10 @@ static int play(const char *role)
 		packet.message.type = PROTOCOL_MODES;
 		packet.message.modes.modes = 0x5a;
 		protocol_send(SOCKET, &packet);
+		memset(&packet.message, 0, sizeof(packet.message));
+		packet.message.type = PROTOCOL_MEMO;
+		strcpy(packet.message.memo.text, "mine");
+		protocol_send(SOCKET, &packet);
 		_exit(44);
 	}
 	if (strcmp(role, "dying") == 0)
@@ -176,6 +180,7 @@ static struct {
 	bool drain_when_ready, call_when_ready, ended;
 	int call_error;
 	uint32_t modes;
+	char memo[PROTOCOL_MEMO_MAX];
 	struct lunkit_error failure;
 } test;
 
@@ -252,6 +257,12 @@ static void on_ask(void *argument, uint32_t id, const struct protocol_query *que
 		channel_answer(test.channel, id, 0, NULL, 0);
 }
 
+static void on_memo(void *argument, const char *text)
+{
+	(void)argument;
+	strcpy(test.memo, text);
+}
+
 static void on_modes(void *argument, uint32_t modes)
 {
 	(void)argument;
@@ -284,6 +295,7 @@ static void start(const char *role)
 		.ready = on_ready,
 		.ask = on_ask,
 		.modes = on_modes,
+		.memo = on_memo,
 		.ended = on_ended,
 	};
 	assert_int_equal(channel_new(&config, &test.channel, NULL), 0);
@@ -465,6 +477,7 @@ static void test_modes(void **state)
 	(void)state;
 	play_out("modes");
 	assert_int_equal(test.modes, 0x5a);
+	assert_string_equal(test.memo, "mine");
 }
 
 /* Freed while it lives: its worker is killed and reaped, and nobody is told. */

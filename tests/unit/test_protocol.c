@@ -90,6 +90,22 @@ static void test_modes_pass(void **state)
 	assert_int_equal(in.message.modes.modes, 0x12345678);
 }
 
+static void test_memos_pass(void **state)
+{
+	(void)state;
+	out.message.type = PROTOCOL_MEMO;
+	strcpy(out.message.memo.text, "192.0.2.1:0/17");
+	assert_int_equal(protocol_send(sockets[0], &out), 0);
+	assert_int_equal(protocol_receive(sockets[1], &in), 1);
+	assert_string_equal(in.message.memo.text, "192.0.2.1:0/17");
+	memset(out.message.memo.text, 'x', sizeof(out.message.memo.text));
+	assert_int_equal(protocol_send(sockets[0], &out), 0);
+	assert_int_equal(protocol_receive(sockets[1], &in), -EPROTO);
+	out.message.type = PROTOCOL_SIZE_CHANGED;
+	assert_int_equal(protocol_send(sockets[0], &out), 0);
+	assert_int_equal(protocol_receive(sockets[1], &in), 1);
+}
+
 static void test_jobs_pass(void **state)
 {
 	(void)state;
@@ -197,6 +213,7 @@ int main(void)
 		TEST(test_start_arrives_with_its_descriptors),
 		TEST(test_result_carries_error_and_text),
 		TEST(test_modes_pass),
+		TEST(test_memos_pass),
 		TEST(test_jobs_pass),
 		TEST(test_end_and_empty),
 		TEST(test_hostile_packets),
