@@ -47,7 +47,7 @@ int rbd_handler_info(void *state, struct lunkit_info *info, struct lunkit_error 
 	lunkit_info_bytes(info, "object-size", facts->object_size);
 	if (facts->stripe_count > 1) {
 		lunkit_info_bytes(info, "stripe-unit-size", facts->stripe_unit);
-		lunkit_info_bytes(info, "stripe-count", facts->stripe_count);
+		lunkit_info_number(info, "stripe-count", facts->stripe_count);
 	}
 	if (facts->features & RBD_FEATURE_DATA_POOL)
 		add_pool(rbd, info, "data-pool", facts->data_pool);
