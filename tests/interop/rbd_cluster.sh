@@ -21,6 +21,7 @@ fi
 [[ ${LUNKIT_TEST_CLUSTER-} ]] || ip link set lo up
 scratch=$(mktemp -d /tmp/lunkit-rbd-XXXXXX)
 cluster=${LUNKIT_TEST_CLUSTER:-$scratch/ceph}
+given=${LUNKIT_TEST_CLUSTER-} # whoever made it ends it
 conf=$cluster/ceph.conf
 options=";conf=$conf"
 export LC_ALL=C.UTF-8
@@ -30,7 +31,7 @@ export ASAN_OPTIONS=${ASAN_OPTIONS-detect_leaks=0}
 clean_up() {
     # shellcheck disable=SC2046 # words
     kill $(jobs -p) 2>/dev/null
-    [[ ${LUNKIT_TEST_CLUSTER-} ]] || "$sources/scripts/ceph" stop "$cluster" >/dev/null 2>&1
+    [[ $given ]] || "$sources/scripts/ceph" stop "$cluster" >/dev/null 2>&1
     rm -rf "$scratch"
 }
 trap clean_up EXIT
