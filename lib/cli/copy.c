@@ -54,12 +54,6 @@ static void set_target(struct protocol_job *request, const struct reference *tar
 	snprintf(request->options, sizeof(request->options), "%s", target->options);
 }
 
-/* Whoever uses the file would go on with one that has no name any more, and all that he writes would be gone with him. Looked at first, and again at the end. */
-static int may_be_replaced(const char *path, struct lunkit_error *err)
-{
-	return access(path, F_OK) == 0 ? offline_is_unused(path, err) : 0;
-}
-
 /* The image would end up without its snapshots, or as one of them. While it is attached its lock says so. */
 static int refuse_itself(const struct reference *image, const char *path, struct lunkit_error *err)
 {
@@ -88,6 +82,7 @@ static int copy_to_storage(struct task *task, const struct reference *target, bo
 int copy_to_image(struct task *task, const struct reference *target, bool overwrite, struct task_result *ret, struct lunkit_error *err)
 {
 	struct output output;
+	struct offline *held = NULL;
 	set_target(&task->job.request, target);
 	if (!reference_is_path(target))
 		return copy_to_storage(task, target, overwrite, ret, err);
@@ -96,18 +91,25 @@ int copy_to_image(struct task *task, const struct reference *target, bool overwr
 		return r;
 	task->job.fds[0] = output.fd;
 	r = overwrite ? refuse_itself(&task->reference, target->name, err) : 0;
-	if (r == 0)
-		r = overwrite ? may_be_replaced(target->name, err) : 0;
+	/*
+	 * Whoever uses the file would go on with one that has no name any more, and all that he writes would be gone with him; and an image must not lose what it lies
+	 * on. So nobody may use it from now on.
+	 */
+	if (r == 0 && overwrite)
+		r = offline_hold(target->name, &held, err);
 	if (r == 0)
 		r = task_run(task, ret, err);
 	if (r == 0) {
-		r = overwrite ? may_be_replaced(target->name, err) : 0;
+		/* made by somebody meanwhile */
+		if (overwrite && !held)
+			r = offline_hold(target->name, &held, err);
 		if (r == 0)
 			r = output_finish(&output, err);
 		if (r < 0)
 			json_object_put(ret->json);
 	}
 	output_drop(&output);
+	offline_release(held);
 	return r;
 }
 

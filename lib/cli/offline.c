@@ -288,40 +288,53 @@ int offline_job(const struct reference *reference, const struct offline_job *job
 	return 0;
 }
 
-static int open_and_close(const struct reference *reference, bool write, uint64_t *ret_size, struct lunkit_error *err)
+int offline_size(const struct reference *reference, uint64_t *ret, struct lunkit_error *err)
 {
 	struct offline *offline;
-	/* What is only to be locked is taken as bytes, whatever is in them. */
-	int r = write ? offline_start(reference, &offline, err) : offline_start_with_keys(reference, false, &offline, err);
+	int r = offline_start_with_keys(reference, false, &offline, err);
 	if (r < 0)
 		return r;
-	offline->policy.may_write = write;
 	offline->packet.message.type = PROTOCOL_START_IMAGE;
-	offline->packet.message.start.flags |= write ? 0 : PROTOCOL_READ_ONLY;
+	offline->packet.message.start.flags |= PROTOCOL_READ_ONLY;
 	r = offline_call(offline, err);
 	uint64_t size = r == 0 ? offline->reply.message.ready.size : 0;
 	r = offline_end(offline, r, err);
 	if (r == 0)
-		*ret_size = size;
+		*ret = size;
 	return r;
 }
 
-int offline_size(const struct reference *reference, uint64_t *ret, struct lunkit_error *err)
+int offline_hold(const char *path, struct offline **ret, struct lunkit_error *err)
 {
-	return open_and_close(reference, false, ret, err);
-}
-
-int offline_is_unused(const char *path, struct lunkit_error *err)
-{
-	struct reference file = { .kind = "raw" };
-	uint64_t size;
+	struct reference file = { .kind = "raw" }; /* bytes, whatever is in them */
+	struct offline *offline;
+	*ret = NULL;
 	snprintf(file.name, sizeof(file.name), "%s", path);
-	int r = open_and_close(&file, true, &size, err);
+	if (access(path, F_OK) < 0)
+		return 0;
+	int r = offline_start(&file, &offline, err);
+	if (r < 0)
+		return r;
+	offline->policy.may_write = true;
+	offline->packet.message.type = PROTOCOL_START_IMAGE;
+	r = offline_call(offline, err);
+	if (r == 0) {
+		*ret = offline;
+		return 0;
+	}
+	r = offline_end(offline, r, err);
 	if (r != -EINVAL)
 		return r;
 	/* Its size is none that a disk has, empty perhaps, which is looked at behind the lock: nobody uses it. */
 	*err = LUNKIT_ERROR_INIT;
 	return 0;
+}
+
+void offline_release(struct offline *offline)
+{
+	struct lunkit_error err;
+	if (offline)
+		offline_end(offline, 0, &err);
 }
 
 int offline_inspect(const struct reference *reference, struct json_object **ret, struct lunkit_error *err)

@@ -44,8 +44,13 @@ int offline_job(const struct reference *reference, const struct offline_job *job
 		struct lunkit_error *err);
 /* Opens the image for reading, so that nobody may write to it, and tells its size. */
 int offline_size(const struct reference *reference, uint64_t *ret, struct lunkit_error *err);
-/* Whether nobody uses the file, whatever it holds; else the error says so. */
-int offline_is_unused(const char *path, struct lunkit_error *err);
+/*
+ * Keeps everybody from the file, whatever it holds, until offline_release(). Somebody uses it: the error says so. *ret is NULL where there is nothing to keep anybody
+ * from: no such file, or none that could be a disk.
+ */
+struct offline;
+int offline_hold(const char *path, struct offline **ret, struct lunkit_error *err);
+void offline_release(struct offline *offline); /* takes NULL */
 /* lib/image/safety.h */
 int offline_inspect(const struct reference *reference, struct json_object **ret, struct lunkit_error *err);
 

@@ -165,6 +165,11 @@ succeeds "$lunkit" clone first.raw over2.qcow2 --option cluster-size=128K
 run qemu-img info --output=json over2.qcow2
 expect_json '."backing-filename-format" == "raw" and ."cluster-size" == 131072'
 fails 1 "exists" "$lunkit" clone a.qcow2 over2.qcow2
+# what an image lies on is in use by it
+cp first.raw kept.raw
+fails 1 "in use" "$lunkit" export --force over2.qcow2 first.raw
+expect "the backing file is as it was" cmp first.raw kept.raw
+rm kept.raw
 fails 1 "no backing file" "$lunkit" clone a.qcow2 over.raw
 succeeds "$lunkit" clone --full a.qcow2 full.raw
 same full.raw a.qcow2
