@@ -305,6 +305,7 @@ for place in $places; do
         measure "$place" "$folder" flush write write $((many / 4)) "$depth" 4096 "$interval"
         measure "$place" "$folder" clusterflush write write 3000 "$depth" 65536 "$interval"
     done
+    make_full "$folder" # once more: the cases above have written zeros
     convert_all "$place" "$folder"
     snapshot_all "$place" "$folder"
     rm -rf "$folder"
