@@ -65,19 +65,8 @@ scratch+=("$folder")
 size_mib=256
 ratios=()
 
-wanted() {
-    local pattern
-    ((${#patterns[@]})) || return 0
-    for pattern in "${patterns[@]}"; do
-        # shellcheck disable=SC2053 # a pattern is meant
-        [[ $1 == $pattern ]] && return 0
-    done
-    return 1
-}
-
-median() {
-    sort -g | sed -n "$(((runs + 1) / 2))p"
-}
+# shellcheck source=tests/bench/choosing
+. "$lunkit_root/tests/bench/choosing"
 
 # ---- the cipher
 

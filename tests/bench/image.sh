@@ -120,20 +120,8 @@ run_fio() {
         python3 -c 'import json, sys; print(json.load(sys.stdin)["jobs"][0][sys.argv[1]]["iops"])' "$2"
 }
 
-# wanted CASE : true when it was asked for.
-wanted() {
-    local pattern
-    ((${#patterns[@]})) || return 0
-    for pattern in "${patterns[@]}"; do
-        # shellcheck disable=SC2053 # a pattern is meant
-        [[ $1 == $pattern ]] && return 0
-    done
-    return 1
-}
-
-median() {
-    sort -g | sed -n "$(((runs + 1) / 2))p"
-}
+# shellcheck source=tests/bench/choosing
+. "$lunkit_root/tests/bench/choosing"
 
 copier=$(find "$release" -name imgcopy -type f -perm -u+x | head -n 1)
 [[ $copier ]] || die 1 "$release has no imgcopy" "Run this through scripts/bench."

@@ -73,15 +73,8 @@ export CEPH_CONF=$work/ceph/ceph.conf
 size_mib=256
 head -c ${size_mib}M /dev/urandom | rbd import --no-progress - rbd/full || die 1 "the image could not be made"
 
-wanted() {
-    local pattern
-    ((${#patterns[@]})) || return 0
-    for pattern in "${patterns[@]}"; do
-        # shellcheck disable=SC2053 # a pattern is meant
-        [[ $1 == $pattern ]] && return 0
-    done
-    return 1
-}
+# shellcheck source=tests/bench/choosing
+. "$lunkit_root/tests/bench/choosing"
 
 # run_ours read|write BYTES DEPTH COUNT : requests/s, user µs, system µs. The stride visits every block once, far from the one before.
 run_ours() {
@@ -111,9 +104,6 @@ run_tool() {
     awk -v count="$3" -v begin="$begin" -v end="$end" 'BEGIN { print count / (end - begin), 0, 0 }'
 }
 
-median() {
-    sort -g | sed -n "$(((runs + 1) / 2))p"
-}
 ratio_of() {
     awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", (b > 0 ? a / b : 0) }'
 }

@@ -68,16 +68,8 @@ prepare() {
         die 1 "cannot write $size_mib MiB to $1" "Free some space there."
 }
 
-# wanted CASE : true when it was asked for.
-wanted() {
-    local pattern
-    ((${#patterns[@]})) || return 0
-    for pattern in "${patterns[@]}"; do
-        # shellcheck disable=SC2053 # a pattern is meant
-        [[ $1 == $pattern ]] && return 0
-    done
-    return 1
-}
+# shellcheck source=tests/bench/choosing
+. "$lunkit_root/tests/bench/choosing"
 
 # run_fio FILE read|write DEPTH : requests/s, user µs, system µs.
 run_fio() {
@@ -91,11 +83,6 @@ job = json.load(sys.stdin)["jobs"][0]
 done = job[sys.argv[1]]
 microseconds = done["runtime"] * 1000 / max(done["total_ios"], 1)
 print(done["iops"], job["usr_cpu"] / 100 * microseconds, job["sys_cpu"] / 100 * microseconds)' "$2"
-}
-
-# median : of lines that start with a rate, the one in the middle.
-median() {
-    sort -g | sed -n "$(((runs + 1) / 2))p"
 }
 
 ratios=()
