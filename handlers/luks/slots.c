@@ -192,16 +192,22 @@ static int step(const struct lunkit_crypt_store *store, const struct lunkit_key_
 	return r;
 }
 
+/* The header's copy, which is to be freed however this ends; slot, unless it is -1, holds a key. */
+static int load_used(const struct lunkit_crypt_store *store, int slot, struct header_copy *copy, struct lunkit_crypt_facts *ret,
+		     struct lunkit_error *err)
+{
+	int r = header_load(store, copy, err);
+	if (r == 0)
+		r = header_read_facts(store->name, copy->device, ret, err);
+	return r < 0 ? r : check_slot(store, ret, slot, true, err);
+}
+
 static int remove_key(const struct lunkit_crypt_store *store, const struct lunkit_key_change *change, struct lunkit_error *err)
 {
 	struct header_copy copy;
 	struct lunkit_crypt_facts facts;
 	int slot = -1;
-	int r = header_load(store, &copy, err);
-	if (r == 0)
-		r = header_read_facts(store->name, copy.device, &facts, err);
-	if (r == 0)
-		r = check_slot(store, &facts, change->slot, true, err);
+	int r = load_used(store, change->slot, &copy, &facts, err);
 	if (r == 0 && count_used(&facts) <= 1) {
 		lunkit_error_set(err, EPERM, "%.300s: it has one key only, and without it nobody could read the image any more",
 				 store->name);
@@ -220,11 +226,7 @@ static int change_key(const struct lunkit_crypt_store *store, const struct lunki
 	struct header_copy copy;
 	struct lunkit_crypt_facts facts;
 	int slot = -1;
-	int r = header_load(store, &copy, err);
-	if (r == 0)
-		r = header_read_facts(store->name, copy.device, &facts, err);
-	if (r == 0)
-		r = check_slot(store, &facts, change->slot, true, err);
+	int r = load_used(store, change->slot, &copy, &facts, err);
 	if (r == 0)
 		r = slot = slot_of(store, &copy, change, change->slot, err);
 	header_copy_free(&copy);

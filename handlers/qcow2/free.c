@@ -60,9 +60,9 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void push(struct qcow2 *q, const struct free_range *range)
+static void push(struct qcow2 *q, struct free_list *list, const struct free_range *range)
 {
-	if (!list_push(&q->freeing.open, range))
+	if (!list_push(list, range))
 		lunkit_log(LUNKIT_LOG_WARNING, "%s: not enough memory to free %llu bytes of the file: they leak", q->name,
 			   (unsigned long long)range->length);
 }
@@ -70,7 +70,7 @@ static void push(struct qcow2 *q, const struct free_range *range)
 void free_later(struct qcow2 *q, uint64_t offset, uint64_t length, bool table)
 {
 	uint64_t begin = align_down(offset, q->cluster_size);
-	push(q, &(struct free_range){ begin, align_up(offset + length, q->cluster_size) - begin, 0, table });
+	push(q, &q->freeing.open, &(struct free_range){ begin, align_up(offset + length, q->cluster_size) - begin, 0, table });
 	commit_arm(q);
 }
 
@@ -123,7 +123,7 @@ void free_round_end(struct qcow2 *q, bool durable)
 	if (!durable) {
 		int error = q->commit.error ? q->commit.error : -EIO;
 		for (size_t i = 0; i < freeing->round.count; i++)
-			push(q, &freeing->round.ranges[i]);
+			push(q, &freeing->open, &freeing->round.ranges[i]);
 		freeing->round.count = 0;
 		waiters_wake(&freeing->ended, error);
 		/* When nothing can be written, there will be no room. */
@@ -136,9 +136,10 @@ void free_round_end(struct qcow2 *q, bool durable)
 	free_check(q);
 }
 
-/* Behind what is ready already. What there is no memory for leaks. */
-static void make_ready(struct freeing *freeing)
+/* Behind what is ready already. */
+static void make_ready(struct qcow2 *q)
 {
+	struct freeing *freeing = &q->freeing;
 	struct free_list *ready = &freeing->ready, *settled = &freeing->settled;
 	if (freeing->next) {
 		ready->count -= freeing->next;
@@ -149,9 +150,7 @@ static void make_ready(struct freeing *freeing)
 	for (size_t i = 0; i < settled->count; i++) {
 		struct free_range range = settled->ranges[i];
 		range.generation = freeing->generation;
-		if (!list_push(ready, &range))
-			lunkit_log(LUNKIT_LOG_WARNING, "not enough memory to free %llu bytes of an image: they leak",
-				   (unsigned long long)range.length);
+		push(q, ready, &range);
 	}
 	settled->count = 0;
 }
@@ -161,7 +160,7 @@ void free_check(struct qcow2 *q)
 	struct freeing *freeing = &q->freeing;
 	if (!freeing->settled.count || q->in_flight[!q->epoch])
 		return;
-	make_ready(freeing);
+	make_ready(q);
 	if (freeing->working)
 		return;
 	freeing->working = true;
